@@ -1,0 +1,254 @@
+"""The values that travel between the layers: frozen, slotted, free of any framework."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Literal, NewType, TypeVar
+from uuid import UUID
+
+ThreadId = NewType("ThreadId", str)
+UserId = NewType("UserId", str)
+TenantId = NewType("TenantId", str)
+Namespace = tuple[str, ...]
+T = TypeVar("T")
+
+HitKind = Literal["memory", "message", "reference"]
+HIT_KINDS: tuple[HitKind, ...] = ("memory", "message", "reference")
+WriteStatus = Literal["created", "updated", "duplicate"]
+Trust = Literal["user", "assistant", "tool", "document", "system"]
+WorkingMemoryScope = Literal["chat", "user"]
+SettingsScope = Literal["tenant", "agent", "user", "thread"]
+
+
+def uuid7() -> UUID:
+    """A time-ordered UUID (RFC 9562, version 7): 48 bits of Unix milliseconds, the rest random."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds & 0xFFFFFFFFFFFF) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a memory came from: the thread and message it was said in, or any URI."""
+
+    thread_id: str | None = None
+    message_id: str | None = None
+    uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryItem:
+    """One long-term memory as it stands now (or stood at the time asked for).
+
+    `id` stays the same through updates; `version` counts them from 1. `status` is set on the
+    answer of a write: `created`, `updated`, or `duplicate` when the same text was already known.
+    `valid_from` / `valid_to` say when the fact is true, `recorded_at` / `superseded_at` when it
+    was known to the store.
+    """
+
+    id: UUID
+    namespace: Namespace
+    key: str
+    content: str
+    value: Mapping[str, Any]
+    version: int
+    user_id: str | None = None
+    thread_id: str | None = None
+    agent_id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    source: Source | None = None
+    importance: float = 0.5
+    trust: Trust = "user"
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    recorded_at: datetime | None = None
+    superseded_at: datetime | None = None
+    created_at: datetime | None = None
+    status: WriteStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One thread: who it belongs to, its title, how long it is, and the agent's live state.
+
+    `memory_buffer` is the latest root state of the agent by channel name together with what the
+    application merged in; None where nothing was ever stored (or the serializer encrypts).
+    """
+
+    thread_id: str
+    user_id: str | None
+    title: str | None
+    metadata: Mapping[str, Any]
+    message_count: int
+    created_at: datetime
+    updated_at: datetime
+    memory_buffer: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a thread, whichever face wrote it.
+
+    `body` is the message in the field's own JSON shape (type, content, tool_calls ...); `text` the
+    plain words in it; `seq` its place in the order of arrival, from 1.
+    """
+
+    id: UUID
+    thread_id: str
+    seq: int
+    role: str
+    text: str
+    body: Mapping[str, Any]
+    at: datetime
+    message_id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Enough for a person to check a passage.
+
+    `start` and `end` are character offsets into the document's text; `page` and `line` count
+    from 1. `uri` is stable: `memory://reference/<document>/<version>#<chunk>`.
+    """
+
+    uri: str
+    title: str
+    source: str | None = None
+    version: int | None = None
+    section: str | None = None
+    page: int | None = None
+    line: int | None = None
+    start: int | None = None
+    end: int | None = None
+
+    def __str__(self) -> str:
+        place = [part for part in (self.section, f"p. {self.page}" if self.page else None) if part]
+        if self.line and not self.page:
+            place.append(f"line {self.line}")
+        return ", ".join([self.title, *place])
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One thing that recall found.
+
+    `score` is comparable within one answer only; `parts` says what it is made of (`words`,
+    `meaning`, ...). `at` is when it was said or recorded: show it, dates change answers.
+    """
+
+    kind: HitKind
+    id: str
+    text: str
+    score: float
+    at: datetime | None = None
+    user_id: str | None = None
+    thread_id: str | None = None
+    message_id: str | None = None
+    speaker: str | None = None
+    namespace: Namespace | None = None
+    key: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    citation: Citation | None = None
+    trust: str | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document that is searched and cited as one.
+
+    `start` and `end` are character offsets into the text the parser produced, so that
+    `document.text[chunk.start:chunk.end]` is the passage; `heading_path` runs from the top
+    heading down; `page` and `line` count from 1; `tokens` is the tokenizer's count.
+    """
+
+    text: str
+    ordinal: int
+    start: int
+    end: int
+    heading_path: tuple[str, ...] = ()
+    page: int | None = None
+    line: int | None = None
+    tokens: int = 0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """A document after its parser: the full text and the chunks that point into it."""
+
+    title: str
+    media_type: str
+    text: str
+    chunks: Sequence[Chunk]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One reference document in the store, at its current version."""
+
+    id: UUID
+    title: str
+    source: str
+    collection: str
+    media_type: str
+    version: int
+    chunk_count: int
+    content_hash: str
+    created_at: datetime
+    updated_at: datetime
+    user_id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    status: Literal["added", "updated", "unchanged"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkingMemory:
+    """The one text an agent keeps about a chat or a user; every version is kept."""
+
+    scope: WorkingMemoryScope
+    scope_id: str
+    content: str
+    version: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UserMemory:
+    """The one summary kept about a user; every version is kept."""
+
+    user_id: str
+    content: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """One version of an agent's settings under a scope, and who set it and why."""
+
+    scope: SettingsScope
+    scope_id: str
+    name: str
+    version: int
+    value: Any
+    valid_from: datetime
+    set_by: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a listing; pass `cursor` back to read on, None at the end."""
+
+    items: Sequence[T]
+    cursor: str | None = None
