@@ -1,0 +1,523 @@
+"""Every table, as SQLAlchemy sees it. The migrations are the law; a test proves both equal.
+
+Tables carry no schema: raw statements put it in front (`Database.sql`), SQLAlchemy statements by
+`schema_translate_map`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgvector.sqlalchemy import HALFVEC, SPARSEVEC
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TSVECTOR
+from sqlalchemy.types import TypeEngine
+
+SPARSE_DIMENSIONS = 1 << 28
+"""Size of the space that `term_id` maps lexemes into."""
+
+metadata = MetaData()
+
+
+def _id(name: str, *, nullable: bool = False, default: str | None = None) -> Column[Any]:
+    """A text column that sorts by code point, as LangGraph sorts."""
+    return Column(name, Text(collation="C"), nullable=nullable, server_default=default)
+
+
+def _column(
+    name: str, kind: TypeEngine[Any] | type[TypeEngine[Any]], *, nullable: bool = False, default: str | None = None
+) -> Column[Any]:
+    return Column(name, kind, nullable=nullable, server_default=text(default) if default is not None else None)
+
+
+def _tenant() -> Column[Any]:
+    return _id("tenant_id")
+
+
+_TIME = DateTime(timezone=True)
+_NOW = "now()"
+_CLOCK = "clock_timestamp()"
+
+conversations = Table(
+    "conversations",
+    metadata,
+    _tenant(),
+    _id("thread_id"),
+    _id("user_id", nullable=True),
+    _column("title", Text, nullable=True),
+    _column("metadata", JSONB, default="'{}'"),
+    Column(
+        "memory_buffer",
+        JSONB,
+        nullable=True,
+        comment="Live state of the agent: the latest value of each root channel other than messages, by channel name,"
+        " and what the application merged in; NULL when nothing was stored",
+    ),
+    Column(
+        "message_seq",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="Last sequence number given to a message of this thread",
+    ),
+    _column("message_count", BigInteger, default="0"),
+    Column(
+        "indexed_seq",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="Messages up to this sequence number are in the search index",
+    ),
+    Column(
+        "active_hour",
+        _TIME,
+        nullable=False,
+        server_default=text("date_trunc('hour', now(), 'UTC')"),
+        comment="updated_at cut to the hour: indexed instead of it so that most updates stay heap-only",
+    ),
+    _column("created_at", _TIME, default=_NOW),
+    _column("updated_at", _TIME, default=_NOW),
+    PrimaryKeyConstraint("tenant_id", "thread_id", name="conversations_pkey"),
+    Index("conversations_user_idx", "tenant_id", "user_id", "active_hour"),
+    Index("conversations_recent_idx", "tenant_id", "active_hour"),
+    Index(
+        "conversations_memory_buffer_idx",
+        "memory_buffer",
+        postgresql_using="gin",
+        postgresql_ops={"memory_buffer": "jsonb_path_ops"},
+    ),
+    comment="One row per thread: who it belongs to, its title, and the live state of its agent",
+    postgresql_with={"fillfactor": 80},
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    _tenant(),
+    _id("thread_id"),
+    _column("seq", BigInteger),
+    _column("id", Uuid),
+    Column(
+        "origin",
+        SmallInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="0: state of the graph, 1: appended through chat history or the API,"
+        " 2: internal to a subgraph or another channel",
+    ),
+    _column("role", Text, nullable=True),
+    _column("message_id", Text, nullable=True),
+    _column("name", Text, nullable=True),
+    _column("text", Text, nullable=True),
+    Column(
+        "body",
+        JSONB,
+        nullable=True,
+        comment="The message as JSON (type, content, tool_calls ...); NULL when the serializer encrypts",
+    ),
+    _column("type", Text, nullable=True),
+    Column(
+        "raw",
+        LargeBinary,
+        nullable=True,
+        comment="The message as the serializer wrote it, where JSON alone would not give it back exactly",
+    ),
+    _column("said_at", _TIME, default=_NOW),
+    PrimaryKeyConstraint("tenant_id", "thread_id", "seq", name="messages_pkey"),
+    Index("messages_appended_idx", "tenant_id", "thread_id", "seq", postgresql_where=text("origin = 1")),
+    comment="One row per message, append-only, in order of arrival within its thread",
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _tenant(),
+    _id("thread_id"),
+    _id("checkpoint_ns", default=""),
+    _id("checkpoint_id"),
+    _id("parent_checkpoint_id", nullable=True),
+    _column("checkpoint", JSONB),
+    _column("versions", JSONB),
+    Column(
+        "message_refs",
+        JSONB,
+        nullable=True,
+        comment="By channel, the messages of the state as half-open ranges of messages.seq, in order",
+    ),
+    _column("metadata", JSONB, default="'{}'"),
+    _column("created_at", _TIME, default=_NOW),
+    PrimaryKeyConstraint("tenant_id", "thread_id", "checkpoint_ns", "checkpoint_id", name="checkpoints_pkey"),
+    Index(
+        "checkpoints_run_idx",
+        "tenant_id",
+        text("(metadata ->> 'run_id')"),
+        postgresql_where=text("(metadata ->> 'run_id') IS NOT NULL"),
+    ),
+    comment="One row per checkpoint; values live in messages and checkpoint_blobs",
+)
+
+checkpoint_blobs = Table(
+    "checkpoint_blobs",
+    metadata,
+    _tenant(),
+    _id("thread_id"),
+    _id("checkpoint_ns", default=""),
+    _id("channel"),
+    _id("version"),
+    _column("value", JSONB, nullable=True),
+    _column("type", Text, nullable=True),
+    _column("blob", LargeBinary, nullable=True),
+    PrimaryKeyConstraint(
+        "tenant_id", "thread_id", "checkpoint_ns", "channel", "version", name="checkpoint_blobs_pkey"
+    ),
+    comment="One value of one channel at one version: JSON where it survives JSON exactly,"
+    " else as the serializer wrote it",
+)
+
+checkpoint_writes = Table(
+    "checkpoint_writes",
+    metadata,
+    _tenant(),
+    _id("thread_id"),
+    _id("checkpoint_ns", default=""),
+    _id("checkpoint_id"),
+    _id("task_id"),
+    _column("idx", Integer),
+    _id("task_path", default=""),
+    _id("channel"),
+    _column("value", JSONB, nullable=True),
+    _column("type", Text, nullable=True),
+    _column("blob", LargeBinary, nullable=True),
+    PrimaryKeyConstraint(
+        "tenant_id", "thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx", name="checkpoint_writes_pkey"
+    ),
+    comment="Pending writes of tasks; may be stored before the checkpoint they belong to",
+)
+
+memories = Table(
+    "memories",
+    metadata,
+    _tenant(),
+    _column("id", Uuid),
+    Column("item_id", Uuid, nullable=False, comment="Stays the same through all versions of an item"),
+    _column("version", Integer, default="1"),
+    Column("namespace", ARRAY(Text(collation="C")), nullable=False),
+    _id("key"),
+    Column("content", Text, nullable=False, server_default=""),
+    _column("content_hash", LargeBinary),
+    _column("value", JSONB),
+    _id("user_id", nullable=True),
+    _id("thread_id", nullable=True),
+    _id("agent_id", nullable=True),
+    _column("metadata", JSONB, default="'{}'"),
+    _column("source", JSONB, nullable=True),
+    _column("importance", REAL, default="0.5"),
+    _column("trust", Text, default="'user'"),
+    Column(
+        "index_fields",
+        JSONB,
+        nullable=True,
+        comment="The fields the writer asked to be searched: NULL for the default, false for none,"
+        " else a list of paths",
+    ),
+    _column("valid_from", _TIME, nullable=True),
+    _column("valid_to", _TIME, nullable=True),
+    _column("recorded_at", _TIME, default=_CLOCK),
+    _column("superseded_at", _TIME, nullable=True),
+    _column("created_at", _TIME, default=_CLOCK),
+    _column("ttl_minutes", Double, nullable=True),
+    _column("expires_at", _TIME, nullable=True),
+    _column("last_access_at", _TIME, nullable=True),
+    PrimaryKeyConstraint("tenant_id", "id", name="memories_pkey"),
+    Index(
+        "memories_current_key",
+        "tenant_id",
+        "namespace",
+        "key",
+        unique=True,
+        postgresql_where=text("superseded_at IS NULL"),
+    ),
+    Index("memories_item_key", "tenant_id", "item_id", "version", unique=True),
+    Index("memories_hash_idx", "tenant_id", "content_hash", postgresql_where=text("superseded_at IS NULL")),
+    Index("memories_user_idx", "tenant_id", "user_id", postgresql_where=text("superseded_at IS NULL")),
+    Index("memories_expiry_idx", "tenant_id", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    comment="Long-term memories and LangGraph store items: one row per version,"
+    " the current one has superseded_at NULL",
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    _tenant(),
+    _column("id", Uuid),
+    _id("collection", default="default"),
+    _id("source"),
+    _id("user_id", nullable=True),
+    _column("title", Text),
+    _column("media_type", Text),
+    _column("version", Integer, default="1"),
+    _column("content_hash", LargeBinary),
+    _column("metadata", JSONB, default="'{}'"),
+    _column("created_at", _TIME, default=_NOW),
+    _column("updated_at", _TIME, default=_NOW),
+    PrimaryKeyConstraint("tenant_id", "id", name="documents_pkey"),
+    Index(
+        "documents_source_key", "tenant_id", "collection", "source", text("COALESCE(user_id, ''::text)"), unique=True
+    ),
+)
+
+document_versions = Table(
+    "document_versions",
+    metadata,
+    _tenant(),
+    _column("document_id", Uuid),
+    _column("version", Integer),
+    _column("title", Text),
+    _column("media_type", Text),
+    _column("content_hash", LargeBinary),
+    _column("characters", BigInteger),
+    _column("created_at", _TIME, default=_NOW),
+    PrimaryKeyConstraint("tenant_id", "document_id", "version", name="document_versions_pkey"),
+    ForeignKeyConstraint(
+        ["tenant_id", "document_id"],
+        ["documents.tenant_id", "documents.id"],
+        name="document_versions_document_fkey",
+        ondelete="CASCADE",
+    ),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    _tenant(),
+    _column("id", Uuid),
+    _column("document_id", Uuid),
+    _column("text", Text),
+    _column("text_hash", LargeBinary),
+    _column("heading_path", ARRAY(Text), default="'{}'"),
+    _column("tokens", Integer, default="0"),
+    _column("metadata", JSONB, default="'{}'"),
+    PrimaryKeyConstraint("tenant_id", "id", name="chunks_pkey"),
+    ForeignKeyConstraint(
+        ["tenant_id", "document_id"],
+        ["documents.tenant_id", "documents.id"],
+        name="chunks_document_fkey",
+        ondelete="CASCADE",
+    ),
+    Index("chunks_document_idx", "tenant_id", "document_id", "text_hash"),
+    comment="A passage of a document; the same text keeps its row, id and embedding through versions",
+)
+
+chunk_places = Table(
+    "chunk_places",
+    metadata,
+    _tenant(),
+    _column("document_id", Uuid),
+    _column("version", Integer),
+    _column("ordinal", Integer),
+    _column("chunk_id", Uuid),
+    _column("span_start", BigInteger),
+    _column("span_end", BigInteger),
+    _column("page", Integer, nullable=True),
+    _column("line", Integer, nullable=True),
+    PrimaryKeyConstraint("tenant_id", "document_id", "version", "ordinal", name="chunk_places_pkey"),
+    ForeignKeyConstraint(
+        ["tenant_id", "document_id", "version"],
+        ["document_versions.tenant_id", "document_versions.document_id", "document_versions.version"],
+        name="chunk_places_version_fkey",
+        ondelete="CASCADE",
+    ),
+    ForeignKeyConstraint(
+        ["tenant_id", "chunk_id"],
+        ["chunks.tenant_id", "chunks.id"],
+        name="chunk_places_chunk_fkey",
+        ondelete="CASCADE",
+    ),
+    Index("chunk_places_chunk_idx", "tenant_id", "chunk_id", "version"),
+    comment="Where a chunk stands in one version of its document",
+)
+
+passages = Table(
+    "passages",
+    metadata,
+    _tenant(),
+    _column("id", Uuid),
+    Column("kind", SmallInteger, nullable=False, comment="1: memory, 2: message, 3: reference"),
+    _id("user_id", nullable=True),
+    _id("thread_id", nullable=True),
+    _column("seq", BigInteger, nullable=True),
+    _column("document_id", Uuid, nullable=True),
+    _column("speaker", Text, nullable=True),
+    _column("said_at", _TIME),
+    Column("live_until", _TIME, nullable=True, comment="When the fact was superseded; NULL while it is current"),
+    _column("length", Integer),
+    _column("lexemes", TSVECTOR),
+    Column(
+        "weights",
+        SPARSEVEC(SPARSE_DIMENSIONS),
+        nullable=False,
+        comment="BM25 weight of each term (term frequency and length part), by term_id(lexeme)",
+    ),
+    PrimaryKeyConstraint("tenant_id", "id", name="passages_pkey"),
+    Index("passages_lexemes_idx", "lexemes", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
+    Index("passages_user_idx", "tenant_id", "kind", "user_id"),
+    Index(
+        "passages_thread_idx", "tenant_id", "thread_id", "seq", postgresql_where=text("thread_id IS NOT NULL")
+    ),
+    Index(
+        "passages_document_idx", "tenant_id", "document_id", postgresql_where=text("document_id IS NOT NULL")
+    ),
+    comment="The search index: one row per memory, message or chunk, under the id of that row",
+)
+
+term_statistics = Table(
+    "term_statistics",
+    metadata,
+    _tenant(),
+    _column("kind", SmallInteger),
+    _column("term", Integer),
+    _column("passages", BigInteger),
+    PrimaryKeyConstraint("tenant_id", "kind", "term", name="term_statistics_pkey"),
+    comment="In how many passages a term stands, for the inverse document frequency",
+    postgresql_with={"fillfactor": 70},
+)
+
+corpus_statistics = Table(
+    "corpus_statistics",
+    metadata,
+    _tenant(),
+    _column("kind", SmallInteger),
+    _column("passages", BigInteger, default="0"),
+    _column("total_length", BigInteger, default="0"),
+    PrimaryKeyConstraint("tenant_id", "kind", name="corpus_statistics_pkey"),
+    postgresql_with={"fillfactor": 50},
+)
+
+embedding_models = Table(
+    "embedding_models",
+    metadata,
+    _tenant(),
+    _column("model_id", Integer),
+    _column("name", Text),
+    _column("dims", Integer),
+    _column("created_at", _TIME, default=_NOW),
+    PrimaryKeyConstraint("tenant_id", "model_id", name="embedding_models_pkey"),
+    Index("embedding_models_name_key", "tenant_id", "name", unique=True),
+    comment="The vector spaces in use; vectors of two models are never compared",
+)
+
+embeddings = Table(
+    "embeddings",
+    metadata,
+    _tenant(),
+    _column("model_id", Integer),
+    _column("passage_id", Uuid),
+    _column("vector", HALFVEC),
+    PrimaryKeyConstraint("tenant_id", "model_id", "passage_id", name="embeddings_pkey"),
+    ForeignKeyConstraint(
+        ["tenant_id", "model_id"],
+        ["embedding_models.tenant_id", "embedding_models.model_id"],
+        name="embeddings_model_fkey",
+        ondelete="CASCADE",
+    ),
+    ForeignKeyConstraint(
+        ["tenant_id", "passage_id"],
+        ["passages.tenant_id", "passages.id"],
+        name="embeddings_passage_fkey",
+        ondelete="CASCADE",
+    ),
+    Index("embeddings_passage_idx", "tenant_id", "passage_id"),
+)
+
+index_queue = Table(
+    "index_queue",
+    metadata,
+    _tenant(),
+    _column("kind", SmallInteger),
+    _id("item"),
+    PrimaryKeyConstraint("tenant_id", "kind", "item", name="index_queue_pkey"),
+    comment="What is stored but not yet in the search index: threads with new messages, memories, chunks",
+)
+
+embedding_queue = Table(
+    "embedding_queue",
+    metadata,
+    _tenant(),
+    _column("model_id", Integer),
+    _column("passage_id", Uuid),
+    PrimaryKeyConstraint("tenant_id", "model_id", "passage_id", name="embedding_queue_pkey"),
+    ForeignKeyConstraint(
+        ["tenant_id", "model_id"],
+        ["embedding_models.tenant_id", "embedding_models.model_id"],
+        name="embedding_queue_model_fkey",
+        ondelete="CASCADE",
+    ),
+    ForeignKeyConstraint(
+        ["tenant_id", "passage_id"],
+        ["passages.tenant_id", "passages.id"],
+        name="embedding_queue_passage_fkey",
+        ondelete="CASCADE",
+    ),
+    Index("embedding_queue_passage_idx", "tenant_id", "passage_id"),
+    comment="Passages that are found by words and wait for their vector",
+)
+
+working_memory = Table(
+    "working_memory",
+    metadata,
+    _tenant(),
+    _column("scope", Text),
+    _id("scope_id"),
+    _column("version", Integer),
+    _column("content", Text),
+    _column("updated_at", _TIME, default=_NOW),
+    PrimaryKeyConstraint("tenant_id", "scope", "scope_id", "version", name="working_memory_pkey"),
+    CheckConstraint("scope IN ('chat', 'user')", name="working_memory_scope_check"),
+)
+
+user_memory = Table(
+    "user_memory",
+    metadata,
+    _tenant(),
+    _id("user_id"),
+    _column("version", Integer),
+    _column("content", Text),
+    _column("created_at", _TIME, default=_NOW),
+    _column("updated_at", _TIME, default=_NOW),
+    PrimaryKeyConstraint("tenant_id", "user_id", "version", name="user_memory_pkey"),
+    comment="The one summary of a user, every version; created_at is that of the first",
+)
+
+agent_settings = Table(
+    "agent_settings",
+    metadata,
+    _tenant(),
+    _column("scope", Text),
+    _id("scope_id"),
+    _id("name"),
+    _column("version", Integer),
+    _column("value", JSONB),
+    _column("valid_from", _TIME, default=_CLOCK),
+    _column("set_by", Text, nullable=True),
+    _column("reason", Text, nullable=True),
+    PrimaryKeyConstraint("tenant_id", "scope", "scope_id", "name", "version", name="agent_settings_pkey"),
+    CheckConstraint("scope IN ('tenant', 'agent', 'user', 'thread')", name="agent_settings_scope_check"),
+    Index("agent_settings_time_idx", "tenant_id", "scope", "scope_id", "name", "valid_from"),
+)

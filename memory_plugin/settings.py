@@ -1,0 +1,52 @@
+"""Settings from the environment: every variable is `MEMORY_` and the name of the field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What can be set from outside; arguments of `Memory.open` win over these."""
+
+    model_config = SettingsConfigDict(env_prefix="MEMORY_", extra="ignore", frozen=True)
+
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="postgresql:// URL of the database; unset means the embedded PostgreSQL",
+    )
+    data_dir: Path | None = Field(
+        default=None,
+        description="where the embedded PostgreSQL keeps its data; unset means the user's data directory",
+    )
+    tenant: str = Field(default="default", min_length=1, description="the tenant whose rows are seen")
+    user_id: str | None = Field(default=None, description="the user that facts belong to when none is named")
+    db_schema: str = Field(
+        default="memory", validation_alias="MEMORY_SCHEMA", description="the PostgreSQL schema of the tables"
+    )
+    embeddings: str | None = Field(
+        default=None,
+        description="'provider:model' for a LangChain embedder, 'none' for words alone; unset means the offline default",
+    )
+    pool_size: int = Field(default=8, ge=1, le=1000, description="connections kept at the most")
+    connect_timeout: float = Field(default=10.0, gt=0, description="seconds to wait for a connection")
+    statement_timeout: float | None = Field(
+        default=None, gt=0, description="seconds after which the database ends a statement; unset means its own setting"
+    )
+    prepared_statements: bool = Field(
+        default=True,
+        description="use named prepared statements; set to false behind a pooler that does not track them",
+    )
+    language: str = Field(
+        default="english", description="text search configuration for stemming and stop words"
+    )
+    buffer_limit: int = Field(
+        default=10_240, ge=0, description="bytes of agent state kept readable in conversations.memory_buffer; 0 is off"
+    )
+
+
+def get_settings() -> Settings:
+    """The settings of the environment as it is now."""
+    return Settings()
