@@ -1,0 +1,140 @@
+"""The statements that turn queued rows into passages, one kind after the other.
+
+Any number of processes may run them at once. Queue rows are locked in one order; whoever comes
+second finds them gone. For messages the queue names the thread and the conversation's
+`indexed_seq` says how far it is done; the row of the conversation, which every writer of messages
+updates too, decides whether the queue row may go: a message that arrives while its thread is
+being indexed keeps it there.
+"""
+
+from __future__ import annotations
+
+from memory_plugin.db.database import Database
+
+BATCH = 500
+"""Queue rows of memories and chunks, or messages of one thread, that one statement takes."""
+
+THREADS = 20
+
+AVERAGE_LENGTH = {1: 12.0, 2: 16.0, 3: 100.0}
+"""Length in words at which BM25 neither favours nor punishes a passage, by kind: typical lengths
+of facts, conversation turns and chunks after stop words. Fixed, so that stored weights stay
+comparable while a corpus grows."""
+
+RECALL_TOOLS = ("recall", "search_references")
+"""Tools whose answers are stored text already: indexing them again would echo for ever."""
+
+_PENDING = "SELECT DISTINCT kind FROM {s}.index_queue WHERE tenant_id = $1"
+
+# what every kind does with its rows once they are in `source`
+_STORE = """
+stored AS (
+    INSERT INTO {s}.passages (tenant_id, id, kind, user_id, thread_id, seq, document_id, speaker, said_at, live_until,
+                              length, lexemes, weights)
+    SELECT $1, id, kind, user_id, thread_id, seq, document_id, speaker, said_at, live_until,
+           {s}.words_length(lexemes), lexemes, {s}.words_weights(lexemes, $3::real)
+    FROM source
+    ON CONFLICT DO NOTHING
+    RETURNING id, kind, length, lexemes
+), terms AS (
+    INSERT INTO {s}.term_statistics AS t (tenant_id, kind, term, passages)
+    SELECT $1, kind, {s}.term_id(lexeme), count(DISTINCT id) FROM stored, unnest(lexemes) GROUP BY 2, 3 ORDER BY 3
+    ON CONFLICT (tenant_id, kind, term) DO UPDATE SET passages = t.passages + excluded.passages
+), corpus AS (
+    INSERT INTO {s}.corpus_statistics AS c (tenant_id, kind, passages, total_length)
+    SELECT $1, kind, count(*), sum(length) FROM stored GROUP BY kind
+    ON CONFLICT (tenant_id, kind) DO UPDATE
+    SET passages = c.passages + excluded.passages, total_length = c.total_length + excluded.total_length
+), vectors AS (
+    INSERT INTO {s}.embedding_queue (tenant_id, model_id, passage_id)
+    SELECT $1, m.model_id, s.id FROM stored s JOIN {s}.embedding_models m ON m.tenant_id = $1
+    ON CONFLICT DO NOTHING
+)
+"""
+
+_TAKE_ITEMS = """
+WITH taken AS (
+    SELECT item FROM {s}.index_queue WHERE tenant_id = $1 AND kind = {kind} ORDER BY item LIMIT $4 FOR UPDATE
+), gone AS (
+    DELETE FROM {s}.index_queue q USING taken t WHERE q.tenant_id = $1 AND q.kind = {kind} AND q.item = t.item
+)
+"""
+
+_MEMORIES = """
+, source AS (
+    SELECT m.id, 1::smallint AS kind, m.user_id, m.thread_id, NULL::bigint AS seq, NULL::uuid AS document_id,
+           NULL::text AS speaker, m.recorded_at AS said_at, m.superseded_at AS live_until,
+           {s}.words($2::text::regconfig, m.content) AS lexemes
+    FROM taken t JOIN {s}.memories m ON m.tenant_id = $1 AND m.id = t.item::uuid
+),
+"""
+
+_CHUNKS = """
+, source AS (
+    SELECT c.id, 3::smallint AS kind, d.user_id, NULL::text AS thread_id, NULL::bigint AS seq, c.document_id,
+           NULL::text AS speaker, d.updated_at AS said_at, NULL::timestamptz AS live_until,
+           {s}.words($2::text::regconfig,
+                     d.title || E'\\n' || array_to_string(c.heading_path, E'\\n') || E'\\n' || c.text) AS lexemes
+    FROM taken t JOIN {s}.chunks c ON c.tenant_id = $1 AND c.id = t.item::uuid
+    JOIN {s}.documents d ON d.tenant_id = $1 AND d.id = c.document_id
+),
+"""
+
+_MESSAGES = """
+WITH taken AS (
+    SELECT item FROM {s}.index_queue WHERE tenant_id = $1 AND kind = 2 ORDER BY item LIMIT $5 FOR UPDATE
+), threads AS (
+    SELECT c.thread_id, c.user_id, c.indexed_seq, c.message_seq
+    FROM taken t JOIN {s}.conversations c ON c.tenant_id = $1 AND c.thread_id = t.item
+), fresh AS (
+    SELECT t.user_id, t.thread_id, m.*
+    FROM threads t, LATERAL (
+        SELECT seq, id, origin, role, name, text, said_at FROM {s}.messages
+        WHERE tenant_id = $1 AND thread_id = t.thread_id AND seq > t.indexed_seq ORDER BY seq LIMIT $4
+    ) m
+), reached AS (
+    SELECT t.thread_id, CASE WHEN count(f.seq) < $4 THEN t.message_seq ELSE max(f.seq) END AS seq
+    FROM threads t LEFT JOIN fresh f USING (thread_id) GROUP BY t.thread_id, t.message_seq
+), marked AS (
+    UPDATE {s}.conversations c SET indexed_seq = greatest(c.indexed_seq, r.seq)
+    FROM reached r WHERE c.tenant_id = $1 AND c.thread_id = r.thread_id
+    RETURNING c.thread_id, c.indexed_seq >= c.message_seq AS done
+), gone AS (
+    DELETE FROM {s}.index_queue q USING taken t
+    WHERE q.tenant_id = $1 AND q.kind = 2 AND q.item = t.item
+      AND NOT EXISTS (SELECT FROM marked WHERE marked.thread_id = t.item AND NOT marked.done)
+), source AS (
+    SELECT id, 2::smallint AS kind, user_id, thread_id, seq, NULL::uuid AS document_id,
+           coalesce(name, role) AS speaker, said_at, NULL::timestamptz AS live_until,
+           {s}.words($2::text::regconfig, coalesce(name || ': ', '') || text) AS lexemes
+    FROM fresh
+    WHERE origin <> 2 AND text <> '' AND role <> 'remove' AND NOT (role = 'tool' AND name = ANY ($6))
+),
+"""
+
+_COUNT = "SELECT count(*) FROM taken"
+
+
+class IndexStatements:
+    """Runs the statement of each kind that has something queued."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._pending = database.sql(_PENDING)
+        items = {1: _MEMORIES, 3: _CHUNKS}
+        self._statements = {
+            kind: database.sql(_TAKE_ITEMS.replace("{kind}", str(kind)) + source + _STORE + _COUNT)
+            for kind, source in items.items()
+        }
+        self._statements[2] = database.sql(_MESSAGES + _STORE + _COUNT)
+
+    async def run(self, tenant: str, language: str) -> int:
+        """One batch of each kind; how many queue rows were taken, 0 when nothing is left."""
+        taken = 0
+        for row in await self._database.fetch(self._pending, tenant):
+            kind = row["kind"]
+            arguments = [tenant, language, AVERAGE_LENGTH[kind], BATCH]
+            if kind == 2:
+                arguments += [THREADS, list(RECALL_TOOLS)]
+            taken += await self._database.fetchval(self._statements[kind], *arguments)
+        return taken
