@@ -296,7 +296,7 @@ class Checkpoints:
     ) -> list[Record]:
         """Per channel: the nearest stored value among the ancestors and the writes since, oldest first."""
         return await self._database.fetch(
-            self._database.sql(sql.DELTA_HISTORY), self._tenant, thread_id, namespace, checkpoint_id, list(channels)
+            self._database.sql(sql.DELTA_HISTORY), self._tenant, thread_id, namespace, list(channels), checkpoint_id
         )
 
 

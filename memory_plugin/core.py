@@ -1,0 +1,368 @@
+"""MemoryCore: opens the database and holds the capabilities. No framework below this line.
+
+    async with MemoryCore.open() as core:
+        await core.remember("Alice prefers tea", user_id="alice")
+        hits = await core.recall("what does Alice drink?", user_id="alice")
+
+A plain `with` gives the same object with its methods called without await.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
+
+from memory_plugin.bridge import Bridge
+from memory_plugin.errors import ConfigurationError, InvalidInputError
+from memory_plugin.settings import Settings, get_settings
+from memory_plugin.sync import SyncProxy
+from memory_plugin.types import HIT_KINDS, Hit, HitKind, MemoryItem, Source, Trust
+
+if TYPE_CHECKING:
+    from memory_plugin.capabilities.agent_settings import AgentSettingsStore
+    from memory_plugin.capabilities.checkpoints import Checkpoints
+    from memory_plugin.capabilities.conversations import Conversations
+    from memory_plugin.capabilities.memories import Memories
+    from memory_plugin.capabilities.passages import Passages
+    from memory_plugin.capabilities.references import References
+    from memory_plugin.capabilities.user_memory import UserMemories
+    from memory_plugin.capabilities.working_memory import WorkingMemories
+    from memory_plugin.db.database import Database
+    from memory_plugin.embedding import Embedder
+    from memory_plugin.indexer import Indexer
+    from memory_plugin.recall import Recall
+
+
+class MemoryCore:
+    """The store of one tenant: made by `open`, used in `async with` or `with`."""
+
+    database: Database
+    embedder: Embedder | None
+    passages: Passages
+    conversations: Conversations
+    checkpoints: Checkpoints
+    memories: Memories
+    references: References
+    working_memory: WorkingMemories
+    user_memory: UserMemories
+    agent_settings: AgentSettingsStore
+
+    def __init__(self, url: str | None, *, settings: Settings, embeddings: object) -> None:
+        self._url = url
+        self._embeddings = embeddings
+        self.settings = settings
+        self.tenant = settings.tenant
+        self.user_id = settings.user_id
+        self._closing: AsyncExitStack | None = None
+        self._bridge: Bridge | None = None
+        self._recall: Recall
+        self._indexer: Indexer
+
+    @classmethod
+    def open(
+        cls,
+        url: str | None = None,
+        *,
+        tenant: str | None = None,
+        user_id: str | None = None,
+        embeddings: object = None,
+        schema: str | None = None,
+        settings: Settings | None = None,
+    ) -> Self:
+        """The store, not yet connected: enter it with `async with` or `with`.
+
+        Entering makes the schema in an empty database.
+
+        Args:
+            url: `postgresql://` URL; None takes MEMORY_DATABASE_URL, and without that the
+                embedded PostgreSQL in MEMORY_DATA_DIR or the user's data directory.
+            tenant: whose rows are seen; "default" where nothing says otherwise.
+            user_id: the user that facts belong to when a call names none.
+            embeddings: any LangChain Embeddings, "provider:model", False for words alone; None
+                takes MEMORY_EMBEDDINGS, and without that the offline default.
+            schema: PostgreSQL schema of the tables, "memory" by default.
+            settings: instead of those of the environment.
+
+        Raises (on entering):
+            DatabaseUnavailableError, ExtensionMissingError, SchemaVersionError,
+            EmbeddedDatabaseError: each message says what to do.
+        """
+        base = settings or get_settings()
+        given = {"tenant": tenant, "user_id": user_id, "db_schema": schema}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if not changes.get("tenant", base.tenant):
+            raise ConfigurationError("The tenant is empty: name one, or leave it out for 'default'.")
+        return cls(url, settings=base.model_copy(update=changes), embeddings=embeddings)
+
+    # -- opening and closing
+
+    async def __aenter__(self) -> Self:
+        if self._closing is not None:
+            raise ConfigurationError("This store is open already: open another one, or share this one.")
+        if self._bridge is None:
+            self._bridge = Bridge.attach()
+        async with AsyncExitStack() as stack:
+            await self._connect(stack)
+            self._closing = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._closing is not None:
+            closing, self._closing, self._bridge = self._closing, None, None
+            await closing.aclose()
+
+    def __enter__(self) -> Any:
+        bridge = Bridge.start()
+        self._bridge = bridge
+        try:
+            bridge.run(self.__aenter__())
+        except BaseException:
+            self._bridge = None
+            bridge.stop()
+            raise
+        return SyncProxy(self, bridge)
+
+    def __exit__(self, *exc_info: object) -> None:
+        bridge = self.bridge
+        try:
+            bridge.run(self.__aexit__())
+        finally:
+            bridge.stop()
+
+    async def _connect(self, stack: AsyncExitStack) -> None:
+        from memory_plugin.db.connect import open_database
+        from memory_plugin.db.migrate import ensure_schema
+
+        self.database = await stack.enter_async_context(open_database(self._url, settings=self.settings))
+        await ensure_schema(self.database)
+        self.embedder = self._resolve_embedder()
+        self._build()
+        stack.push_async_callback(self._indexer.stop)
+
+    def _resolve_embedder(self) -> Embedder | None:
+        from memory_plugin.embedding import resolve_embedder
+
+        chosen = self._embeddings
+        if chosen is None and self.settings.embeddings is not None:
+            chosen = False if self.settings.embeddings.lower() == "none" else self.settings.embeddings
+        return resolve_embedder(chosen)
+
+    def _build(self) -> None:
+        from memory_plugin.capabilities.agent_settings import AgentSettingsStore
+        from memory_plugin.capabilities.checkpoints import Checkpoints
+        from memory_plugin.capabilities.conversations import Conversations
+        from memory_plugin.capabilities.memories import Memories
+        from memory_plugin.capabilities.passages import Passages
+        from memory_plugin.capabilities.references import References
+        from memory_plugin.capabilities.user_memory import UserMemories
+        from memory_plugin.capabilities.working_memory import WorkingMemories
+        from memory_plugin.indexer import Indexer
+        from memory_plugin.recall import Recall
+
+        database, tenant = self.database, self.tenant
+        self.passages = Passages(
+            database, tenant=tenant, language=self.settings.language, embedder=self.embedder
+        )
+        self._indexer = Indexer(self.passages)
+        self.conversations = Conversations(database, tenant=tenant, user_id=self.user_id, changed=self.kick)
+        self.checkpoints = Checkpoints(database, tenant=tenant)
+        self.memories = Memories(database, tenant=tenant, user_id=self.user_id)
+        self.references = References(
+            database, tenant=tenant, user_id=self.user_id, changed=self.kick, search=self.search_references
+        )
+        self.working_memory = WorkingMemories(database, tenant=tenant)
+        self.user_memory = UserMemories(database, tenant=tenant)
+        self.agent_settings = AgentSettingsStore(database, tenant=tenant)
+        self._recall = Recall(self.passages, self.memories, self.conversations, self.references)
+
+    @property
+    def bridge(self) -> Bridge:
+        """The way for sync code to this store.
+
+        Raises:
+            ConfigurationError: the store is not open.
+        """
+        if self._bridge is None:
+            raise ConfigurationError("The store is not open: use it inside `async with` or `with`.")
+        return self._bridge
+
+    def kick(self) -> None:
+        """Tell the background indexer that something was written."""
+        self._indexer.kick()
+
+    # -- the three verbs
+
+    async def remember(
+        self,
+        content: str,
+        *,
+        user_id: str | None = None,
+        thread_id: str | None = None,
+        agent_id: str | None = None,
+        namespace: Sequence[str] | None = None,
+        key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        source: Source | Mapping[str, Any] | None = None,
+        valid_from: datetime | None = None,
+        valid_to: datetime | None = None,
+        importance: float = 0.5,
+        trust: Trust = "user",
+    ) -> MemoryItem:
+        """Store a fact for a user, a thread, an agent, or everyone of the tenant.
+
+        The answer's `status` says created, updated (another text under the same key: the old
+        one stays in the history) or duplicate (the same text was known; nothing was written).
+
+        Args:
+            content: one self-contained statement.
+            namespace: where it is kept; ("memories", user) by default.
+            key: a name for the fact, so that a new value supersedes the old one.
+            source: the thread and message it was said in, or a URI.
+            valid_from, valid_to: when it is true, if that is known.
+            importance: 0 to 1, a tie-breaker in recall.
+            trust: who vouches for it.
+
+        Raises:
+            InvalidInputError: empty or unstorable text; nothing was written.
+        """
+        item = await self.memories.remember(
+            content,
+            user_id=user_id if user_id is not None else self.user_id,
+            thread_id=thread_id,
+            agent_id=agent_id,
+            namespace=namespace,
+            key=key,
+            metadata=metadata,
+            source=source,
+            valid_from=valid_from,
+            valid_to=valid_to,
+            importance=importance,
+            trust=trust,
+        )
+        self.kick()
+        return item
+
+    async def recall(
+        self,
+        query: str,
+        *,
+        user_id: str | None = None,
+        thread_id: str | None = None,
+        namespace: Sequence[str] | None = None,
+        kinds: Sequence[HitKind] = HIT_KINDS,
+        limit: int = 8,
+        as_of: datetime | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        filter: Mapping[str, Any] | None = None,
+        collection: str | None = None,
+    ) -> list[Hit]:
+        """Facts, messages and passages that answer the query, the best first.
+
+        An empty query, or one of stop words alone without an embedder, finds nothing.
+
+        Args:
+            user_id: only what belongs to this user (and what belongs to nobody in particular,
+                conversations aside); the store's own user by default, None for everyone.
+            thread_id: only what was said in, or remembered from, this thread.
+            namespace: only memories under this namespace; leaves messages and references out.
+            kinds: which of "memory", "message", "reference".
+            as_of: what was known and current at that time.
+            since, until: said or recorded in this half-open period.
+            filter: conditions on the metadata, such as {"topic": "pricing", "step": {"$gte": 2}}.
+            collection: only references of this collection.
+
+        Raises:
+            InvalidInputError: an unknown kind or a filter that makes no sense.
+        """
+        hits = await self._recall.search(
+            query,
+            user_id=user_id if user_id is not None else self.user_id,
+            thread_id=thread_id,
+            namespace=namespace,
+            kinds=kinds,
+            limit=limit,
+            as_of=as_of,
+            since=since,
+            until=until,
+            filter=filter,
+            collection=collection,
+        )
+        self.kick()
+        return hits
+
+    async def search_references(
+        self,
+        query: str,
+        *,
+        collection: str | None = None,
+        user_id: str | None = None,
+        limit: int = 8,
+        filter: Mapping[str, Any] | None = None,
+    ) -> list[Hit]:
+        """Passages of the reference documents, the best first, each with its citation."""
+        return await self.recall(
+            query, user_id=user_id, kinds=("reference",), limit=limit, filter=filter, collection=collection
+        )
+
+    async def forget(
+        self,
+        *,
+        item_id: UUID | str | None = None,
+        thread_id: str | None = None,
+        user_id: str | None = None,
+        hard: bool = False,
+    ) -> dict[str, int]:
+        """Forget one item, one thread or one user; rows touched, by table.
+
+        A memory is forgotten softly unless `hard` is set: it is no longer found, and
+        `memories.undo` brings it back. Threads, and everything of a user, are always erased.
+
+        Raises:
+            InvalidInputError: not exactly one of the three was named.
+            NotFoundError: there is no such item.
+        """
+        named = [name for name in (item_id, thread_id, user_id) if name is not None]
+        if len(named) != 1:
+            raise InvalidInputError("Name exactly one of item_id, thread_id and user_id to forget.")
+        if item_id is not None:
+            return await self.memories.forget(item_id, hard=hard)
+        if thread_id is not None:
+            return await self.conversations.delete(thread_id)
+        return await self._forget_user(str(user_id))
+
+    async def _forget_user(self, user_id: str) -> dict[str, int]:
+        counts = await self.memories.forget_user(user_id, hard=True)
+        for part in (
+            await self.conversations.delete_user(user_id),
+            await self.references.remove_user(user_id),
+            await self.working_memory.delete(user_id=user_id),
+            await self.user_memory.delete(user_id),
+        ):
+            for table, count in part.items():
+                counts[table] = counts.get(table, 0) + count
+        return counts
+
+    async def indexed(self, timeout: float | None = None) -> bool:
+        """Wait until all that was written so far can be found by words and by meaning.
+
+        Args:
+            timeout: seconds to wait; None waits as long as it takes.
+
+        Returns:
+            False when the time ran out first.
+
+        Raises:
+            EmbeddingError: the embedder failed; everything is found by words all the same.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self.passages.catch_up()
+                await self.passages.fill()
+                return True
+        return False

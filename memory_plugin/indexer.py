@@ -1,0 +1,62 @@
+"""The background task that brings the search index up to date soon after a write."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from memory_plugin.capabilities.passages import Passages
+from memory_plugin.errors import MemoryPluginError
+
+logger = logging.getLogger("memory_plugin")
+
+QUIET = 0.25
+"""Seconds after the first write until indexing starts: what a turn writes is taken together."""
+
+MAX_PAUSE = 60.0
+
+
+class Indexer:
+    """Runs `catch_up` and `fill` after each `kick`; a failure is logged, and tried again later."""
+
+    def __init__(self, passages: Passages) -> None:
+        self._passages = passages
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.last_error: MemoryPluginError | None = None
+        """Why the last run failed, None when it did not."""
+
+    def kick(self) -> None:
+        """Ask for a run; many kicks in a short time make one."""
+        self._wanted.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="memory-plugin indexer")
+
+    async def _run(self) -> None:
+        pause = QUIET
+        while True:
+            await self._wanted.wait()
+            await asyncio.sleep(pause)
+            self._wanted.clear()
+            try:
+                await self._passages.catch_up()
+                await self._passages.fill()
+            except MemoryPluginError as error:
+                # the rows stay queued and are found by words: say so once, and try again later
+                if self.last_error is None:
+                    logger.warning("Indexing in the background failed, will try again: %s", error)
+                self.last_error = error
+                pause = min(max(pause, QUIET) * 2, MAX_PAUSE)
+                self._wanted.set()
+            else:
+                self.last_error = None
+                pause = QUIET
+
+    async def stop(self) -> None:
+        """End the task; what is queued stays queued for the next process."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
