@@ -1,0 +1,143 @@
+"""The statements of `Conversations`. `{s}` is the store's schema."""
+
+from __future__ import annotations
+
+from functools import cache
+
+_COLUMNS = (
+    "thread_id, user_id, title, metadata::text, message_count, created_at, updated_at, active_hour, memory_buffer::text"
+)
+
+CREATE = f"""
+INSERT INTO {{s}}.conversations AS c (tenant_id, thread_id, user_id, title, metadata)
+VALUES ($1, $2, $3, $4, $5::jsonb)
+ON CONFLICT (tenant_id, thread_id) DO UPDATE
+SET user_id = coalesce(c.user_id, excluded.user_id), title = coalesce(excluded.title, c.title),
+    metadata = c.metadata || excluded.metadata
+RETURNING {_COLUMNS}
+"""
+
+GET = f"SELECT {_COLUMNS} FROM {{s}}.conversations WHERE tenant_id = $1 AND thread_id = $2"
+
+SET_TITLE = f"""
+INSERT INTO {{s}}.conversations (tenant_id, thread_id, user_id, title) VALUES ($1, $2, $3, $4)
+ON CONFLICT (tenant_id, thread_id) DO UPDATE SET title = excluded.title
+RETURNING {_COLUMNS}
+"""
+
+
+@cache
+def listing(*, by_user: bool) -> str:
+    """Newest first: hours by the index, the few conversations of one hour sorted by themselves."""
+    user = "user_id = $2" if by_user else "$2::text IS NULL"
+    return f"""
+SELECT {_COLUMNS} FROM {{s}}.conversations
+WHERE tenant_id = $1 AND {user}
+  AND ($3::text IS NULL OR title ILIKE $3 OR thread_id ILIKE $3)
+  AND ($4::timestamptz IS NULL OR (active_hour <= $4 AND (active_hour, updated_at, thread_id) < ($4, $5, $6)))
+ORDER BY active_hour DESC, updated_at DESC, thread_id DESC LIMIT $7
+"""
+
+
+THREADS_OF_USER = "SELECT thread_id FROM {s}.conversations WHERE tenant_id = $1 AND user_id = $2"
+
+_GONE = """
+m AS (DELETE FROM {s}.messages WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
+k AS (DELETE FROM {s}.checkpoints WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
+b AS (DELETE FROM {s}.checkpoint_blobs WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
+w AS (DELETE FROM {s}.checkpoint_writes WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
+p AS (DELETE FROM {s}.passages WHERE tenant_id = $1 AND thread_id = ANY ($2) AND kind = 2 RETURNING 1),
+q AS (DELETE FROM {s}.index_queue WHERE tenant_id = $1 AND kind = 2 AND item = ANY ($2) RETURNING 1)
+"""
+
+_GONE_COUNTS = """
+(SELECT count(*) FROM m) AS messages, (SELECT count(*) FROM k) AS checkpoints,
+(SELECT count(*) FROM b) AS checkpoint_blobs, (SELECT count(*) FROM w) AS checkpoint_writes,
+(SELECT count(*) FROM p) AS passages, (SELECT count(*) FROM q) AS index_queue
+"""
+
+DELETE = f"""
+WITH {_GONE}, c AS (
+    DELETE FROM {{s}}.conversations WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1
+), g AS (
+    DELETE FROM {{s}}.working_memory WHERE tenant_id = $1 AND scope = 'chat' AND scope_id = ANY ($2) RETURNING 1
+), s AS (
+    DELETE FROM {{s}}.agent_settings WHERE tenant_id = $1 AND scope = 'thread' AND scope_id = ANY ($2) RETURNING 1
+)
+SELECT (SELECT count(*) FROM c) AS conversations, (SELECT count(*) FROM g) AS working_memory,
+       (SELECT count(*) FROM s) AS agent_settings, {_GONE_COUNTS}
+"""
+
+CLEAR = f"""
+WITH t AS (SELECT ARRAY[$2::text] AS threads), {_GONE.replace("ANY ($2)", "ANY ((SELECT threads FROM t)::text[])")},
+c AS (
+    UPDATE {{s}}.conversations SET message_count = 0, indexed_seq = message_seq, memory_buffer = NULL, updated_at = now()
+    WHERE tenant_id = $1 AND thread_id = $2
+)
+SELECT {_GONE_COUNTS}
+"""
+
+APPEND = """
+WITH thread AS (
+    INSERT INTO {s}.conversations AS c (tenant_id, thread_id, user_id, message_seq, message_count)
+    VALUES ($1, $2, $3, $4, $4)
+    ON CONFLICT (tenant_id, thread_id) DO UPDATE
+    SET message_seq = c.message_seq + $4, message_count = c.message_count + $4, updated_at = now(),
+        active_hour = date_trunc('hour', now(), 'UTC'), user_id = coalesce(c.user_id, excluded.user_id)
+    RETURNING message_seq - $4 AS base
+), queued AS (
+    INSERT INTO {s}.index_queue (tenant_id, kind, item) SELECT $1, 2, $2 FROM thread ON CONFLICT DO NOTHING
+)
+INSERT INTO {s}.messages (tenant_id, thread_id, seq, id, origin, role, message_id, name, text, body, said_at)
+SELECT $1, $2, thread.base + m.place, m.id, 1, m.role, m.message_id, m.name, m.text, m.body::jsonb, m.said_at
+FROM thread, unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::timestamptz[])
+    WITH ORDINALITY AS m (id, role, message_id, name, text, body, said_at, place)
+ORDER BY m.place
+RETURNING id, thread_id, seq, role, message_id, name, text, body::text, said_at
+"""
+
+# the newest $4 of each source are enough for the newest $4 of both
+HISTORY = """
+WITH latest AS (
+    SELECT message_refs -> $3 AS ranges FROM {s}.checkpoints
+    WHERE tenant_id = $1 AND thread_id = $2 AND checkpoint_ns = '' ORDER BY checkpoint_id DESC LIMIT 1
+), state AS (
+    SELECT m.*, row_number() OVER (ORDER BY range.place, m.seq) AS place
+    FROM latest, jsonb_array_elements(latest.ranges) WITH ORDINALITY AS range (bounds, place), LATERAL (
+        SELECT id, thread_id, seq, role, message_id, name, text, body, said_at FROM {s}.messages
+        WHERE tenant_id = $1 AND thread_id = $2
+          AND seq >= (range.bounds ->> 0)::bigint AND seq < (range.bounds ->> 1)::bigint
+    ) AS m
+)
+(SELECT id, thread_id, seq, role, message_id, name, text, body::text, said_at, place
+ FROM state WHERE body IS NOT NULL ORDER BY place DESC LIMIT $4)
+UNION ALL
+(SELECT id, thread_id, seq, role, message_id, name, text, body::text, said_at, NULL
+ FROM {s}.messages WHERE tenant_id = $1 AND thread_id = $2 AND origin = 1 ORDER BY seq DESC LIMIT $4)
+"""
+
+HYDRATE = """
+SELECT m.id, m.thread_id, m.seq, m.role, m.message_id, m.name, m.text, m.body::text, m.said_at
+FROM unnest($2::text[], $3::bigint[]) AS wanted (thread_id, seq), LATERAL (
+    SELECT * FROM {s}.messages WHERE tenant_id = $1 AND thread_id = wanted.thread_id AND seq = wanted.seq
+) AS m
+"""
+
+GET_BUFFER = "SELECT memory_buffer::text FROM {s}.conversations WHERE tenant_id = $1 AND thread_id = $2"
+
+SET_BUFFER = """
+INSERT INTO {s}.conversations (tenant_id, thread_id, user_id, memory_buffer) VALUES ($1, $2, $3, $4::jsonb)
+ON CONFLICT (tenant_id, thread_id) DO UPDATE SET memory_buffer = excluded.memory_buffer
+"""
+
+MERGE_BUFFER = """
+INSERT INTO {s}.conversations AS c (tenant_id, thread_id, user_id, memory_buffer) VALUES ($1, $2, $3, $4::jsonb)
+ON CONFLICT (tenant_id, thread_id) DO UPDATE
+SET memory_buffer = coalesce(c.memory_buffer, '{}'::jsonb) || excluded.memory_buffer
+RETURNING memory_buffer::text
+"""
+
+FIND_BY_BUFFER = f"""
+SELECT {_COLUMNS} FROM {{s}}.conversations WHERE tenant_id = $1 AND memory_buffer @> $2::jsonb
+ORDER BY updated_at DESC LIMIT $3
+"""

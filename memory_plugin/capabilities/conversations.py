@@ -1,0 +1,370 @@
+"""Conversations and their messages: what history shows, whichever face wrote it.
+
+The history of a thread is the message list of its latest root checkpoint, with the messages that
+were appended directly (by chat history or the API) in the place where they arrived.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from memory_plugin.capabilities import conversation_sql as sql
+from memory_plugin.db.database import Database, Record
+from memory_plugin.errors import InvalidInputError, NotFoundError
+from memory_plugin.jsonable import dumps_exact, loads_exact
+from memory_plugin.message_shape import MessageShape, message_shape
+from memory_plugin.types import Conversation, Message, Page, uuid7
+from memory_plugin.validation import (
+    MAX_TEXT,
+    clean_text,
+    identifier,
+    moment,
+    optional_identifier,
+    positive_limit,
+)
+
+MESSAGES_CHANNEL = "messages"
+"""The channel of a graph's state that is its conversation."""
+
+MAX_MESSAGE = 16 * MAX_TEXT
+
+
+class Conversations:
+    """The threads of one tenant.
+
+    Args:
+        user_id: the user of new threads when a call names none.
+        changed: called after messages were stored.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        tenant: str,
+        user_id: str | None = None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._database = database
+        self._tenant = tenant
+        self._user_id = user_id
+        self._changed = changed
+
+    async def create(
+        self,
+        thread_id: str | None = None,
+        *,
+        user_id: str | None = None,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Conversation:
+        """Make a conversation, or fill in what an existing one of that id lacks.
+
+        Args:
+            thread_id: any text; None makes a new UUID.
+        """
+        row = await self._database.fetchrow(
+            self._database.sql(sql.CREATE),
+            self._tenant,
+            str(uuid7()) if thread_id is None else identifier(thread_id, "thread_id"),
+            optional_identifier(user_id if user_id is not None else self._user_id, "user_id"),
+            None if title is None else clean_text(title, "title", limit=MAX_TEXT),
+            _json(metadata or {}, "metadata"),
+        )
+        assert row is not None  # the statement always returns the row
+        return _conversation(row)
+
+    async def get(self, thread_id: str) -> Conversation:
+        """One conversation.
+
+        Raises:
+            NotFoundError: there is none of that id for this tenant.
+        """
+        thread = identifier(thread_id, "thread_id")
+        row = await self._database.fetchrow(self._database.sql(sql.GET), self._tenant, thread)
+        if row is None:
+            raise NotFoundError(f"There is no conversation {thread!r}: `conversations.list()` shows those there are.")
+        return _conversation(row)
+
+    async def list(
+        self,
+        *,
+        user_id: str | None = None,
+        search: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> Page[Conversation]:
+        """Conversations, the most recently active first.
+
+        Args:
+            user_id: only those of this user.
+            search: only those with this text in their title or id, upper and lower case alike.
+            cursor: where to read on, from the page before.
+
+        Raises:
+            InvalidInputError: the cursor is not one of ours.
+        """
+        size = positive_limit(limit)
+        after = _read_cursor(cursor)
+        rows = await self._database.fetch(
+            self._database.sql(sql.listing(by_user=user_id is not None)),
+            self._tenant,
+            optional_identifier(user_id, "user_id"),
+            None if search is None else _like(clean_text(search, "search")),
+            *after,
+            size + 1,
+        )
+        items = [_conversation(row) for row in rows[:size]]
+        more = len(rows) > size and size > 0
+        return Page(items, _write_cursor(rows[size - 1]) if more else None)
+
+    async def set_title(self, thread_id: str, title: str | None) -> Conversation:
+        """Give a conversation a title; the conversation is made if it is not there yet."""
+        row = await self._database.fetchrow(
+            self._database.sql(sql.SET_TITLE),
+            self._tenant,
+            identifier(thread_id, "thread_id"),
+            self._user_id,
+            None if title is None else clean_text(title, "title", limit=MAX_TEXT),
+        )
+        assert row is not None  # the statement always returns the row
+        return _conversation(row)
+
+    async def delete(self, thread_id: str) -> dict[str, int]:
+        """Erase a conversation with its messages, checkpoints and working memory; rows by table."""
+        row = await self._database.fetchrow(
+            self._database.sql(sql.DELETE), self._tenant, [identifier(thread_id, "thread_id")]
+        )
+        return {} if row is None else dict(row)
+
+    async def delete_user(self, user_id: str) -> dict[str, int]:
+        """Erase every conversation of a user; rows by table."""
+        user = identifier(user_id, "user_id")
+        threads = await self._database.fetch(self._database.sql(sql.THREADS_OF_USER), self._tenant, user)
+        row = await self._database.fetchrow(
+            self._database.sql(sql.DELETE), self._tenant, [row["thread_id"] for row in threads]
+        )
+        return {} if row is None else dict(row)
+
+    async def append(
+        self,
+        thread_id: str,
+        messages: Sequence[Any] | Any,
+        *,
+        at: datetime | Sequence[datetime] | None = None,
+        user_id: str | None = None,
+    ) -> list[Message]:
+        """Add messages at the end of a conversation, in one statement; it is made if need be.
+
+        Args:
+            messages: LangChain messages, {"role", "content"} dicts, (role, text) pairs or plain
+                text (said by a person). `name` is the speaker, `id` is kept.
+            at: when they were said: one time for all, or one for each; now by default.
+
+        Raises:
+            InvalidInputError: a message cannot be understood or stored, or the number of times
+                is not the number of messages; nothing was written.
+        """
+        thread = identifier(thread_id, "thread_id")
+        shapes = [_checked(message) for message in _as_list(messages)]
+        if not shapes:
+            return []
+        times = _times(at, len(shapes))
+        ids = [uuid7() for _ in shapes]
+        rows = await self._database.fetch(
+            self._database.sql(sql.APPEND),
+            self._tenant,
+            thread,
+            optional_identifier(user_id if user_id is not None else self._user_id, "user_id"),
+            len(shapes),
+            ids,
+            [shape.role for shape in shapes],
+            [shape.message_id for shape in shapes],
+            [shape.name for shape in shapes],
+            [shape.text for shape in shapes],
+            [shape.body for shape in shapes],
+            times,
+        )
+        self._changed()
+        return [_message(row) for row in rows]
+
+    async def messages(self, thread_id: str, *, limit: int | None = None) -> list[Message]:
+        """The history of a thread, oldest first; an unknown thread has none.
+
+        Messages that an encrypting serializer wrote cannot be read here and are left out.
+
+        Args:
+            limit: only the newest so many.
+        """
+        size = None if limit is None else positive_limit(limit, maximum=1_000_000)
+        if size == 0:
+            return []
+        rows = await self._database.fetch(
+            self._database.sql(sql.HISTORY), self._tenant, identifier(thread_id, "thread_id"), MESSAGES_CHANNEL, size
+        )
+        ordered = _merge([row for row in rows if row["place"] is not None], [row for row in rows if row["place"] is None])
+        return [_message(row) for row in (ordered if size is None else ordered[-size:])]
+
+    async def clear(self, thread_id: str) -> int:
+        """Erase what was said in a thread and the state of its agent; how many messages there were.
+
+        The conversation itself stays, with its title, user and metadata.
+        """
+        row = await self._database.fetchrow(
+            self._database.sql(sql.CLEAR), self._tenant, identifier(thread_id, "thread_id")
+        )
+        return 0 if row is None else int(row["messages"])
+
+    async def hydrate(self, ids: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Message]:
+        """The messages at these places (thread, seq)."""
+        rows = await self._database.fetch(
+            self._database.sql(sql.HYDRATE), self._tenant, [thread for thread, _ in ids], [seq for _, seq in ids]
+        )
+        return {(row["thread_id"], row["seq"]): _message(row) for row in rows}
+
+    # -- the memory buffer
+
+    async def get_buffer(self, thread_id: str) -> dict[str, Any] | None:
+        """The live state kept with a conversation; None where there is none."""
+        text = await self._database.fetchval(
+            self._database.sql(sql.GET_BUFFER), self._tenant, identifier(thread_id, "thread_id")
+        )
+        return None if text is None else loads_exact(text)
+
+    async def set_buffer(self, thread_id: str, buffer: Mapping[str, Any] | None) -> None:
+        """Replace the whole buffer; None empties it. The conversation is made if need be."""
+        await self._database.execute(
+            self._database.sql(sql.SET_BUFFER),
+            self._tenant,
+            identifier(thread_id, "thread_id"),
+            self._user_id,
+            None if buffer is None else _json(buffer, "buffer"),
+        )
+
+    async def merge_buffer(self, thread_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Set these keys of the buffer and leave the others; the whole buffer afterwards."""
+        text = await self._database.fetchval(
+            self._database.sql(sql.MERGE_BUFFER),
+            self._tenant,
+            identifier(thread_id, "thread_id"),
+            self._user_id,
+            _json(values, "values"),
+        )
+        merged: dict[str, Any] = loads_exact(text)
+        return merged
+
+    async def find_by_buffer(self, containment: Mapping[str, Any], *, limit: int = 20) -> list[Conversation]:
+        """Conversations whose buffer contains this structure, as PostgreSQL's `@>` means it."""
+        rows = await self._database.fetch(
+            self._database.sql(sql.FIND_BY_BUFFER),
+            self._tenant,
+            _json(containment, "containment"),
+            positive_limit(limit),
+        )
+        return [_conversation(row) for row in rows]
+
+
+def _json(value: Mapping[str, Any], what: str) -> str:
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(f"{what} must be a mapping of names to values, not {type(value).__name__}.")
+    text = dumps_exact(dict(value))
+    if text is None:
+        raise InvalidInputError(f"{what} holds something that JSON cannot: use text, numbers, lists and dicts.")
+    return text
+
+
+def _as_list(messages: Sequence[Any] | Any) -> list[Any]:
+    if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence):
+        return [messages]
+    if isinstance(messages, tuple) and len(messages) == 2 and all(isinstance(part, str) for part in messages):
+        return [messages]  # one (role, text) pair
+    return list(messages)
+
+
+def _checked(message: Any) -> MessageShape:
+    shape = message_shape(message)
+    if len(shape.body) > MAX_MESSAGE:
+        clean_text(shape.body, "the message", limit=MAX_MESSAGE)
+    return shape
+
+
+def _times(at: datetime | Sequence[datetime] | None, count: int) -> list[datetime]:
+    if at is None:
+        return [datetime.now(UTC)] * count
+    if isinstance(at, datetime):
+        at = [at] * count
+    if len(at) != count:
+        raise InvalidInputError(f"There are {count} messages but {len(at)} times in `at`: give one for each, or one for all.")
+    checked = [moment(each, "at") for each in at]
+    return [each if each is not None else datetime.now(UTC) for each in checked]
+
+
+def _merge(state: Sequence[Record], appended: Sequence[Record]) -> list[Record]:
+    """The state's list in its order, each appended message after the last one that came before it."""
+    state = sorted(state, key=lambda row: row["place"])
+    waiting = sorted(appended, key=lambda row: row["seq"])
+    merged: list[Record] = []
+    latest = [0] * (len(state) + 1)  # the earliest arrival among this and all later places
+    latest[-1] = 2**63 - 1
+    for index in range(len(state) - 1, -1, -1):
+        latest[index] = min(latest[index + 1], state[index]["seq"])
+    taken = 0
+    for index, row in enumerate(state):
+        while taken < len(waiting) and waiting[taken]["seq"] < latest[index]:
+            merged.append(waiting[taken])
+            taken += 1
+        merged.append(row)
+    return [*merged, *waiting[taken:]]
+
+
+def _message(row: Record) -> Message:
+    return Message(
+        id=row["id"],
+        thread_id=row["thread_id"],
+        seq=row["seq"],
+        role=row["role"] or "",
+        text=row["text"] or "",
+        body=loads_exact(row["body"]) if row["body"] is not None else {},
+        at=row["said_at"],
+        message_id=row["message_id"],
+        name=row["name"],
+    )
+
+
+def _conversation(row: Record) -> Conversation:
+    return Conversation(
+        thread_id=row["thread_id"],
+        user_id=row["user_id"],
+        title=row["title"],
+        metadata=loads_exact(row["metadata"]),
+        message_count=row["message_count"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        memory_buffer=None if row["memory_buffer"] is None else loads_exact(row["memory_buffer"]),
+    )
+
+
+def _like(text: str) -> str:
+    """The text as an ILIKE pattern: anywhere, its own wildcards taken literally."""
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+def _write_cursor(row: Record) -> str:
+    place = [row["active_hour"].isoformat(), row["updated_at"].isoformat(), row["thread_id"]]
+    return base64.urlsafe_b64encode(orjson.dumps(place)).decode()
+
+
+def _read_cursor(cursor: str | None) -> tuple[datetime | None, datetime | None, str | None]:
+    if cursor is None:
+        return None, None, None
+    try:
+        hour, updated, thread = orjson.loads(base64.urlsafe_b64decode(cursor.encode()))
+        return datetime.fromisoformat(hour), datetime.fromisoformat(updated), str(thread)
+    except (ValueError, TypeError, UnicodeError) as error:
+        raise InvalidInputError("The cursor is not one that a page gave: start again without one.") from error
