@@ -1,0 +1,403 @@
+"""Python values as JSON text that a PostgreSQL `jsonb` column gives back unchanged.
+
+`jsonb` is not a neutral box: it sorts the keys of objects, turns `1e16` into an integer, loses the
+sign of `-0.0`, and refuses NUL characters, NaN, infinities and lone surrogates. `dumps_exact`
+writes around that, and `loads_exact` gives back an equal value of the same types:
+
+- a scalar that `jsonb` would change or refuse becomes a *tag*, an object of two keys:
+  `{"v": "nan", "$t": "float"}`, `{"v": "1180591620717411303424", "$t": "int"}` (beyond 64 bits),
+  `{"v": "a\\u0000b", "$t": "str"}` (NUL, surrogates and backslashes as `\\uXXXX`);
+- an object with a key that `jsonb` refuses, or that is reserved here (`$t`, `$o`, `$s`), becomes
+  `{"v": [[key, value], ...], "$t": "dict"}`;
+- the order of keys, where it differs from the order `jsonb` keeps, is noted in the outermost object
+  under `$o`, as `[own, {key: below}]`: each text holds one permutation for each object of two or
+  more keys, breadth first, `"2,0,1;;1,0"` (empty: the order of `jsonb`). Who queries the column can
+  ignore it; who edits the column by SQL loses the order at worst.
+
+Everything else is stored as it is, so paths and containment work on it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import orjson
+import ormsgpack
+
+from memory_plugin.errors import InvalidInputError
+from memory_plugin.readable import clean_text, plain_shape, readable
+
+__all__ = ["RESERVED_KEYS", "clean_text", "dumps_exact", "jsonb_text", "loads_exact", "readable"]
+
+RESERVED_KEYS = frozenset({"$t", "$o", "$s"})
+"""Keys with a meaning here: a tag's kind, the order of keys, and bytes of a serializer (checkpoint metadata)."""
+
+_MAX_BYTES = 32 * 1024 * 1024
+"""Longest JSON text written: `jsonb` allows 256 MB for one container and may take six times the text."""
+
+_MAX_DEPTH = 64
+"""Deepest value that is searched for what needs a tag: each level takes a few frames of Python's stack."""
+
+_CONTAINERS = frozenset({dict, list, tuple})
+_JSON_OPTIONS = (
+    orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+)
+# orjson writes tuples, enums and UUIDs without a word; ormsgpack can be told to refuse them, and
+# leaves eight exact bytes for each float. What both accept is JSON through and through.
+_STRICT = (
+    ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+)
+_STRICT_BUT_TUPLES = _STRICT & ~ormsgpack.OPT_PASSTHROUGH_TUPLE
+# A float in MessagePack is 0xcb and the double, high byte first. Those from 2**49 up, NaN and the
+# infinities begin with 0x43..0x7f or 0xc3..0xff, and -0.0 with 0x80. Other bytes may look the same;
+# that costs the slow path, never a wrong answer.
+_perhaps_odd_float = re.compile(rb"\xcb[\x43-\x80\xc3-\xff]").search
+_hostile = re.compile("[\x00\ud800-\udfff]").search
+_ESCAPED = re.compile("[\x00\\\\\ud800-\udfff]")
+_ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
+
+
+class _Inexact(Exception):
+    """The value holds something that JSON has no exact form for."""
+
+
+def dumps_exact(value: Any, *, order: bool | Collection[str] = True, tuples: bool = False) -> str | None:
+    """JSON text that gives `value` back through `loads_exact`, also after a trip through `jsonb`.
+
+    None when the value holds anything but str, int, float, bool, None, list and dict of exactly
+    these types with str keys, when it contains itself or is nested deeper than about 250 levels
+    (64 where something needs a tag), or when the text would be over 32 MiB. With `tuples=True`
+    tuples are written as the lists they come back as.
+
+    `order` says whether the order of keys matters: everywhere, nowhere, or only below the named
+    keys of the outermost object.
+    """
+    try:
+        raw = orjson.dumps(value, option=_JSON_OPTIONS)
+        packed = ormsgpack.packb(value, option=_STRICT_BUT_TUPLES if tuples else _STRICT)
+    except TypeError:  # both libraries' errors; also numbers and texts that a tag can hold
+        raw = packed = b""
+    try:
+        if not raw or _needs_tags(value, raw, packed):
+            value = _Tagger(tuples=tuples).tag(value, _MAX_DEPTH)
+            raw = orjson.dumps(value)
+    except (_Inexact, TypeError, RecursionError):  # TypeError: tags made it deeper than the encoder goes
+        return None
+    if len(raw) > _MAX_BYTES:
+        return None
+    return (_with_order(value, raw, order) if order else raw).decode()
+
+
+def loads_exact(text: str) -> Any:
+    """The value that `dumps_exact` or `jsonb_text` was given.
+
+    JSON of any other origin comes back as it reads; an object that only resembles a tag stays as
+    it is. Raises `InvalidInputError` when the text is not JSON.
+    """
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInputError(f"The text is not valid JSON: {error}.") from error
+    if "$" in text:
+        if '"$o"' in text:
+            _restore_order(value)
+        if '"$t"' in text:
+            value = _untag(value)
+    return value
+
+
+def jsonb_text(value: Any) -> str:
+    """JSON text for `jsonb` for any value: exact where it can be, readable where it can't.
+
+    Only the parts without an exact form are converted (a datetime becomes its ISO text, an enum
+    its value, a set a list); the whole becomes `readable(value)` when it is too deep or too large.
+    The order of keys is not kept. Read it back with `loads_exact`.
+    """
+    text = dumps_exact(value, order=False)
+    if text is not None:
+        return text
+    try:
+        raw = orjson.dumps(_Tagger(loose=True).tag(value, _MAX_DEPTH))
+    except (_Inexact, TypeError, RecursionError):
+        raw = b""
+    if not raw or len(raw) > _MAX_BYTES:
+        raw = orjson.dumps(_Tagger(loose=True).tag(readable(value), _MAX_DEPTH))
+    return raw.decode()
+
+
+def _needs_tags(value: Any, raw: bytes, packed: bytes) -> bool:
+    """Whether `jsonb` would refuse or change something; one-byte searches first, they run at memory speed."""
+    if b"$" in raw and b'"$' in raw:  # perhaps a reserved key
+        return True
+    if b"\x00" in packed and b"\\u0000" in raw:
+        return True
+    return b"\xcb" in packed and _perhaps_odd_float(packed) is not None and _holds_odd_float(value)
+
+
+def _holds_odd_float(value: Any) -> bool:
+    nodes: list[Any] = [(value,)]
+    for node in nodes:
+        for item in node.values() if type(node) is dict else node:
+            kind = type(item)
+            if kind is float:
+                if _changes(item):
+                    return True
+            elif kind in _CONTAINERS:
+                nodes.append(item)
+    return False
+
+
+# --- tags -------------------------------------------------------------------------------------
+
+
+class _Tagger:
+    """Rewrites a value so that `jsonb` holds it; `loose` converts what has no exact form instead of refusing."""
+
+    def __init__(self, *, tuples: bool = False, loose: bool = False) -> None:
+        self._lists = (list, tuple) if tuples else (list,)
+        self._loose = loose
+        self._open: set[int] = set()  # what we are inside of: meeting it again means a cycle
+
+    def tag(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            return {"v": _ESCAPED.sub(_escape, value), "$t": "str"} if _hostile(value) else value
+        if kind is int:
+            return value if -(2**63) <= value < 2**64 else {"v": _int_text(value), "$t": "int"}
+        if kind is float:
+            return {"v": repr(value), "$t": "float"} if _changes(value) else value
+        if depth == 0 or id(value) in self._open:
+            raise _Inexact
+        self._open.add(id(value))
+        try:
+            return self._container(value, depth - 1)
+        finally:
+            self._open.discard(id(value))
+
+    def _container(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if kind in self._lists:
+            return [self.tag(item, depth) for item in value]
+        if kind is dict and all(type(key) is str for key in value):
+            return self._object(value, depth)
+        if self._loose:
+            return self.tag(plain_shape(value), depth)
+        raise _Inexact
+
+    def _object(self, value: dict[str, Any], depth: int) -> dict[str, Any]:
+        if RESERVED_KEYS.isdisjoint(value) and not any(map(_hostile, value)):
+            return {key: self.tag(item, depth) for key, item in value.items()}
+        pairs = [[self.tag(key, 0), self.tag(item, depth)] for key, item in value.items()]
+        return {"v": pairs, "$t": "dict"}
+
+
+def _changes(value: float) -> bool:
+    return not -1e16 < value < 1e16 or (value == 0.0 and math.copysign(1.0, value) < 0)
+
+
+def _int_text(value: int) -> str:
+    # Python refuses to write more than 4,300 decimal digits; hexadecimal has no such limit.
+    return str(value) if value.bit_length() < 4096 else hex(value)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match.group()):04x}"
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return chr(int(match.group(1), 16))
+
+
+def _untag(value: Any) -> Any:
+    if type(value) is list:
+        return [_untag(item) if type(item) in _CONTAINERS else item for item in value]
+    if type(value) is not dict:
+        return value
+    if "$t" in value and len(value) == 2 and "v" in value:
+        return _value_of_tag(value)
+    for key, item in value.items():
+        if type(item) in _CONTAINERS:
+            value[key] = _untag(item)
+    return value
+
+
+def _value_of_tag(tag: dict[str, Any]) -> Any:
+    kind, text = tag["$t"], tag["v"]
+    try:
+        if kind == "dict":
+            return {_untag(key): _untag(item) for key, item in text}
+        if type(text) is str:
+            if kind == "str":
+                return _ESCAPE.sub(_unescape, text)
+            if kind == "float":
+                return float(text)
+            if kind == "int":
+                return int(text, 0)
+    except (ValueError, TypeError):  # written by somebody else: leave it as it reads
+        pass
+    return tag
+
+
+# --- the order of keys ------------------------------------------------------------------------
+
+# Applications repeat few shapes of objects, so both directions remember what they worked out.
+_MAX_SHAPES = 1024
+_MAX_SHAPE_CHARS = 512
+_permutations: dict[tuple[str, ...], str] = {}
+_restored: dict[tuple[tuple[str, ...], str], tuple[str, ...]] = {}
+
+
+def _with_order(value: Any, raw: bytes, order: bool | Collection[str]) -> bytes:
+    """`raw`, the JSON of `value`, with the notes about the order of its keys."""
+    if type(value) is dict:
+        marks = _marks(value, order)
+        return b'%b,"$o":%b}' % (raw[:-1], orjson.dumps(marks)) if marks else raw
+    if type(value) in _CONTAINERS and not _CONTAINERS.isdisjoint(map(type, value)):
+        marked = _marked(value, order)
+        return raw if marked is value else orjson.dumps(marked)
+    return raw
+
+
+def _marked(items: Any, order: bool | Collection[str]) -> Any:
+    """A copy of the list with a note in each outermost object that needs one, or the list itself."""
+    copy: list[Any] | None = None
+    for index, item in enumerate(items):
+        if type(item) is dict:
+            marks = _marks(item, order)
+            marked = {**item, "$o": marks} if marks else item
+        elif type(item) in _CONTAINERS:
+            marked = _marked(item, order)
+        else:
+            continue
+        if marked is not item:
+            copy = list(items) if copy is None else copy
+            copy[index] = marked
+    return items if copy is None else copy
+
+
+def _marks(value: dict[str, Any], order: bool | Collection[str]) -> list[Any] | None:
+    own = _permutation(tuple(value)) if order is True else ""
+    below: dict[str, str] | None = None
+    for key, item in value.items():
+        if type(item) in _CONTAINERS and item and (order is True or key in order):  # type: ignore[operator]
+            permutations = _permutations_below(item)
+            if permutations:
+                below = below or {}
+                below[key] = permutations
+    return [own, below or {}] if own or below else None
+
+
+def _permutations_below(value: Any) -> str:
+    known = _permutations.get
+    found = []
+    nodes = [value]
+    for node in nodes:
+        if type(node) is dict:
+            if len(node) > 1:
+                keys = tuple(node)
+                permutation = known(keys)
+                found.append(_permutation(keys) if permutation is None else permutation)
+            node = node.values()
+        for item in node:
+            if type(item) in _CONTAINERS:
+                nodes.append(item)
+    return ";".join(found).rstrip(";") if any(found) else ""
+
+
+def _permutation(keys: tuple[str, ...]) -> str:
+    """For each key its place in the order of `jsonb`, empty when that is the order already."""
+    known = _permutations.get(keys)
+    if known is not None:
+        return known
+    ordered = _jsonb_order(keys)
+    if list(keys) == ordered:
+        text = ""
+    else:
+        place = {key: str(index) for index, key in enumerate(ordered)}
+        text = ",".join([place[key] for key in keys])
+    _remember(_permutations, keys, keys, text)
+    return text
+
+
+def _jsonb_order(keys: Iterable[str]) -> list[str]:
+    """The keys as `jsonb` sorts them: by length in bytes, then by bytes."""
+    ordered = sorted(keys)  # code points sort like UTF-8 bytes
+    if all(map(str.isascii, ordered)):
+        return sorted(ordered, key=len)
+    return sorted(ordered, key=lambda key: len(key.encode()))
+
+
+def _remember(cache: dict[Any, Any], keys: tuple[str, ...], entry: Any, answer: Any) -> None:
+    if sum(map(len, keys)) <= _MAX_SHAPE_CHARS:
+        if len(cache) >= _MAX_SHAPES:
+            cache.clear()
+        cache[entry] = answer
+
+
+def _restore_order(value: Any) -> None:
+    """Undoes the sorting of `jsonb` in place, as far as the notes fit the value."""
+    if type(value) is list:
+        for item in value:
+            if type(item) in _CONTAINERS:
+                _restore_order(item)
+        return
+    if type(value) is not dict:
+        return
+    marks = value.get("$o")
+    if type(marks) is not list or len(marks) != 2 or type(marks[0]) is not str or type(marks[1]) is not dict:
+        return
+    del value["$o"]
+    own, below = marks
+    if own:
+        _reorder(value, own)
+    for key, permutations in below.items():
+        if type(permutations) is str and type(value.get(key)) in _CONTAINERS:
+            _restore_below(value[key], permutations)
+
+
+def _restore_below(value: Any, permutations: str) -> None:
+    texts = iter(permutations.split(";"))
+    nodes = [value]
+    for node in nodes:
+        if type(node) is dict:
+            if len(node) > 1:
+                text = next(texts, None)
+                if text is None:
+                    return
+                if text:
+                    _reorder(node, text)
+            node = node.values()
+        for item in node:
+            if type(item) in _CONTAINERS:
+                nodes.append(item)
+
+
+def _reorder(node: dict[str, Any], permutation: str) -> None:
+    keys = tuple(node)
+    names = _restored.get((keys, permutation))
+    if names is None:
+        names = _original_order(keys, permutation)
+        _remember(_restored, keys, (keys, permutation), names)
+    for name in names:
+        node[name] = node.pop(name)
+
+
+def _original_order(keys: tuple[str, ...], permutation: str) -> tuple[str, ...]:
+    try:
+        places = [int(place) for place in permutation.split(",")]
+    except ValueError:
+        return ()
+    if sorted(places) != list(range(len(keys))):  # the object was edited: keep its present order
+        return ()
+    ordered = _jsonb_order(keys)
+    return tuple([ordered[place] for place in places])

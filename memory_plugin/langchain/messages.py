@@ -1,0 +1,121 @@
+"""Message bodies, as the store keeps them, back into LangChain's message objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    ChatMessageChunk,
+    FunctionMessage,
+    FunctionMessageChunk,
+    HumanMessage,
+    HumanMessageChunk,
+    RemoveMessage,
+    SystemMessage,
+    SystemMessageChunk,
+    ToolMessage,
+    ToolMessageChunk,
+)
+from pydantic import ValidationError
+
+from memory_plugin.errors import InvalidInputError
+
+__all__ = ["CORE_MESSAGES", "message_from_body"]
+
+CORE_MESSAGES: tuple[type[BaseMessage], ...] = (
+    HumanMessage,
+    AIMessage,
+    SystemMessage,
+    ToolMessage,
+    FunctionMessage,
+    ChatMessage,
+    RemoveMessage,
+    HumanMessageChunk,
+    AIMessageChunk,
+    SystemMessageChunk,
+    ToolMessageChunk,
+    FunctionMessageChunk,
+    ChatMessageChunk,
+)
+"""The classes a body can become: LangChain's core messages, and never anything named in stored data."""
+
+
+class _Form(NamedTuple):
+    """How to build one class without validation."""
+
+    cls: type[BaseMessage]
+    defaults: dict[str, Any]  # every field in its order, None where a value is required
+    fresh: tuple[tuple[str, Callable[[], Any]], ...]  # what each message needs of its own
+    names: frozenset[str]
+    required: frozenset[str]
+
+
+def _form(cls: type[BaseMessage]) -> _Form:
+    defaults: dict[str, Any] = {}
+    fresh: list[tuple[str, Callable[[], Any]]] = []
+    for name, field in cls.model_fields.items():
+        defaults[name] = None if field.is_required() else field.get_default(call_default_factory=True)
+        if type(defaults[name]) in (list, dict):
+            fresh.append((name, type(defaults[name])))
+    required = frozenset(name for name, field in cls.model_fields.items() if field.is_required())
+    return _Form(cls, defaults, tuple(fresh), frozenset(defaults), required)
+
+
+_FORMS: dict[str, _Form] = {cls.model_fields["type"].default: _form(cls) for cls in CORE_MESSAGES}
+_set = object.__setattr__  # pydantic's own would look each name up
+
+
+def message_from_body(body: Mapping[str, Any]) -> BaseMessage:
+    """The message that `body` describes: equal to the one it was made of, and of the same class.
+
+    `body` is a message body as `loads_exact` gives it: `type`, `content`, and the fields that are
+    not at their defaults. The message takes its lists and dicts over without copying them. A type
+    that the core does not know becomes a `ChatMessage` with that type as its role.
+
+    The fields are trusted as far as they have the shape of a message; a body without it goes
+    through LangChain's own validation, and raises `InvalidInputError` where that fails.
+    """
+    kind = body.get("type")
+    form = _FORMS.get(kind) if type(kind) is str else None
+    if form is None:
+        return _of_unknown_type(body)
+    values = form.defaults.copy()
+    for name, make in form.fresh:
+        values[name] = make()
+    values.update(body)
+    content = values["content"]
+    if (type(content) is not str and type(content) is not list) or not form.required <= body.keys():
+        return _validated(form.cls, body)
+    extra: dict[str, Any] = {}
+    if len(values) > len(form.names):
+        extra = {name: values.pop(name) for name in body if name not in form.names}
+    message = form.cls.__new__(form.cls)
+    _set(message, "__dict__", values)
+    # All fields count as set, as they do after a trip through LangGraph's serializer.
+    _set(message, "__pydantic_fields_set__", {*form.names, *extra})
+    _set(message, "__pydantic_extra__", extra)
+    _set(message, "__pydantic_private__", None)
+    return message
+
+
+def _of_unknown_type(body: Mapping[str, Any]) -> BaseMessage:
+    kind = body.get("type")
+    if not isinstance(kind, str) or not kind:
+        raise InvalidInputError("A message body needs a 'type' such as human, ai, system or tool.")
+    return _validated(ChatMessage, {"role": kind, **body, "type": "chat"})
+
+
+def _validated(cls: type[BaseMessage], body: Mapping[str, Any]) -> BaseMessage:
+    try:
+        return cls(**body)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise InvalidInputError(f"The body is not a {body.get('type')} message: {reason}.") from error
+    except (TypeError, KeyError, AttributeError) as error:  # from LangChain's own validators
+        raise InvalidInputError(f"The body is not a {body.get('type')} message: {error!r}.") from error
