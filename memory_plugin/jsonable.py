@@ -9,7 +9,7 @@ writes around that, and `loads_exact` gives back an equal value of the same type
   `{"v": "a\\u0000b", "$t": "str"}` (NUL, surrogates and backslashes as `\\uXXXX`);
 - an object with a key that `jsonb` refuses, or that is reserved here (`$t`, `$o`, `$s`), becomes
   `{"v": [[key, value], ...], "$t": "dict"}`;
-- the order of keys, where it differs from the order `jsonb` keeps, is noted in the outermost object
+- the order of keys, where asked for and different from the order of `jsonb`, is noted in the outermost object
   under `$o`, as `[own, {key: below}]`: each text holds one permutation for each object of two or
   more keys, breadth first, `"2,0,1;;1,0"` (empty: the order of `jsonb`). Who queries the column can
   ignore it; who edits the column by SQL loses the order at worst.
@@ -69,7 +69,7 @@ class _Inexact(Exception):
     """The value holds something that JSON has no exact form for."""
 
 
-def dumps_exact(value: Any, *, order: bool | Collection[str] = True, tuples: bool = False) -> str | None:
+def dumps_exact(value: Any, *, order: bool | Collection[str] = False, tuples: bool = False) -> str | None:
     """JSON text that gives `value` back through `loads_exact`, also after a trip through `jsonb`.
 
     None when the value holds anything but str, int, float, bool, None, list and dict of exactly
@@ -77,8 +77,10 @@ def dumps_exact(value: Any, *, order: bool | Collection[str] = True, tuples: boo
     (64 where something needs a tag), or when the text would be over 32 MiB. With `tuples=True`
     tuples are written as the lists they come back as.
 
-    `order` says whether the order of keys matters: everywhere, nowhere, or only below the named
-    keys of the outermost object.
+    `order` says whether the order of keys is kept: everywhere, nowhere, or only below the named
+    keys of the outermost object. Leave it off for text that becomes a part of a larger document, or
+    that stored documents are compared with (`@>`): the notes have their place in the outermost
+    object of a whole document.
     """
     try:
         raw = orjson.dumps(value, option=_JSON_OPTIONS)
@@ -121,7 +123,7 @@ def jsonb_text(value: Any) -> str:
     its value, a set a list); the whole becomes `readable(value)` when it is too deep or too large.
     The order of keys is not kept. Read it back with `loads_exact`.
     """
-    text = dumps_exact(value, order=False)
+    text = dumps_exact(value)
     if text is not None:
         return text
     try:

@@ -81,7 +81,7 @@ class ValueCodec:
     def dump(self, value: Any) -> Stored:
         """Raises whatever the serializer raises for what it cannot hold."""
         if self.readable:
-            text = dumps_exact(value, tuples=True)
+            text = dumps_exact(value, order=True, tuples=True)
             if text is not None:
                 return Stored(text, None, None)
         kind, blob = self.serde.dumps_typed(value)
@@ -148,7 +148,7 @@ class ValueCodec:
         the plain keys stand beside `$s`.
         """
         if self.readable:
-            text = dumps_exact(dict(metadata), order=False, tuples=True)
+            text = dumps_exact(dict(metadata), tuples=True)
             if text is not None:
                 return text
             try:
