@@ -145,14 +145,14 @@ FROM (
     SELECT * FROM {s}.checkpoints WHERE {where} ORDER BY {order} LIMIT {limit}
 ) AS c
 CROSS JOIN LATERAL (
-    SELECT array_agg(seq) AS message_seqs, array_agg(body) AS message_bodies, array_agg(type) AS message_types,
+    SELECT array_agg(seq) AS message_seqs, array_agg(origin) AS message_origins, array_agg(body) AS message_bodies, array_agg(type) AS message_types,
            array_agg(raw) AS message_raws
     FROM (
-        SELECT m.seq, CASE WHEN m.raw IS NULL THEN m.body::text END AS body, m.type, m.raw
+        SELECT m.seq, m.origin, CASE WHEN m.raw IS NULL THEN m.body::text END AS body, m.type, m.raw
         FROM jsonb_each(c.message_refs) AS channel (name, ranges),
              jsonb_array_elements(channel.ranges) AS range (bounds),
              LATERAL (
-                 SELECT seq, body, type, raw FROM {s}.messages
+                 SELECT seq, origin, body, type, raw FROM {s}.messages
                  WHERE tenant_id = c.tenant_id AND thread_id = c.thread_id
                    AND seq >= (range.bounds ->> 0)::bigint AND seq < (range.bounds ->> 1)::bigint
              ) AS m

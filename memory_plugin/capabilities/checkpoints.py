@@ -107,9 +107,10 @@ class PendingWrite:
 
 @dataclass(frozen=True, slots=True)
 class MessageRow:
-    """A stored message as a checkpoint reads it."""
+    """A stored message as a checkpoint reads it; `origin` as in `NewMessage`."""
 
     seq: int
+    origin: int
     body: str | None
     type: str | None
     raw: bytes | None
@@ -314,6 +315,7 @@ def _row(row: Record) -> CheckpointRow:
             MessageRow(*each)
             for each in zip(
                 row["message_seqs"] or (),
+                row["message_origins"] or (),
                 row["message_bodies"] or (),
                 row["message_types"] or (),
                 row["message_raws"] or (),

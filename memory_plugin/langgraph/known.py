@@ -16,8 +16,6 @@ from typing import Any
 
 import orjson
 
-from memory_plugin.capabilities.checkpoints import MessageRef
-
 MAX_THREADS = 1024
 MAX_MESSAGES = 200_000
 """Messages remembered over all threads; the threads used longest ago are forgotten first."""
@@ -61,8 +59,13 @@ class KnownThread:
     lists: OrderedDict[tuple[str, str, str], list[int]] = field(default_factory=OrderedDict)
     """(namespace, channel, version) -> the numbers of the messages in that list."""
     checkpoints: set[tuple[str, str]] = field(default_factory=set)
+    """(namespace, id) of those whose messages are known."""
+    internal: set[int] = field(default_factory=set)
+    """Rows that only a subgraph or another channel has so far."""
+    by_message_id: dict[str, int] = field(default_factory=dict)
+    """The newest row of each message id in the conversation itself."""
     buffer: str | None = None
-    last: int = 0
+    """The memory buffer as it was last written from here."""
 
     def learn(self, messages: Iterable[Any], digests: Iterable[int], seqs: Iterable[int]) -> None:
         """These objects are these rows."""
@@ -92,6 +95,8 @@ class KnownThread:
             self.by_digest.clear()
             self.checkpoints.clear()
             self.lists.clear()
+            self.internal.clear()
+            self.by_message_id.clear()
 
 
 class KnownMessages:
@@ -147,18 +152,3 @@ def match(known: KnownThread, messages: Sequence[Any], digests: Sequence[int]) -
                     break
     return found
 
-
-def ranges(channel: str, rows: Sequence[int | None], fresh_from: int) -> list[MessageRef]:
-    """The list as stretches: stored rows by number, new ones (None) by place from `fresh_from`."""
-    refs: list[MessageRef] = []
-    fresh = fresh_from
-    for row in rows:
-        is_fresh = row is None
-        number = fresh if row is None else row
-        fresh += is_fresh
-        last = refs[-1] if refs else None
-        if last is not None and last.fresh == is_fresh and last.end == number:
-            refs[-1] = MessageRef(channel, last.start, number + 1, is_fresh)
-        else:
-            refs.append(MessageRef(channel, number, number + 1, is_fresh))
-    return refs

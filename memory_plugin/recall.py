@@ -1,0 +1,316 @@
+"""Recall: embed the query, nominate candidates by words and by meaning, fuse, rank, and cite.
+
+Fusion follows what was measured on conversations and documents: both lists nominate, the BM25
+score is divided by the best of the query, the similarities are stretched over their range, and
+the weighted sum ranks. (Reciprocal rank fusion with its usual constant ranks below words alone.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from memory_plugin.capabilities.memory_filters import filter_condition, prefix_condition
+from memory_plugin.capabilities.passages import MEMORY, MESSAGE, REFERENCE, Candidate, Scope
+from memory_plugin.errors import EmbeddingError, InvalidInputError
+from memory_plugin.types import HIT_KINDS, Hit, HitKind, MemoryItem, Message
+from memory_plugin.validation import (
+    MAX_QUERY,
+    clean_text,
+    moment,
+    namespace_path,
+    optional_identifier,
+    positive_limit,
+)
+
+if TYPE_CHECKING:
+    from memory_plugin.capabilities.conversations import Conversations
+    from memory_plugin.capabilities.memories import Memories
+    from memory_plugin.capabilities.passages import Passages
+    from memory_plugin.capabilities.references import ReferenceRow, References
+
+KIND_NUMBERS: Final[Mapping[str, int]] = {"memory": MEMORY, "message": MESSAGE, "reference": REFERENCE}
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each signal counts. Words and meaning are scaled to 0..1 before they are weighed.
+
+    `importance` is what a memory of importance 1 gains over one of importance 0.
+    """
+
+    words: float = 0.6
+    meaning: float = 0.4
+    importance: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A candidate with its parts, before anything about it but its numbers was read."""
+
+    candidate: Candidate
+    parts: Mapping[str, float]
+
+    @property
+    def score(self) -> float:
+        return sum(self.parts.values())
+
+
+def fuse(candidates: Sequence[Candidate], weights: Weights) -> list[Scored]:
+    """The candidates by their weighted parts, the best first; equal ones the newest first.
+
+    Passages of every kind are compared on one scale: the best of the query by words, and by
+    meaning, counts 1 whatever kind it is of.
+    """
+    best_words = max((candidate.words for candidate in candidates), default=0.0)
+    meanings = [candidate.meaning for candidate in candidates if candidate.meaning is not None]
+    low, high = min(meanings, default=0.0), max(meanings, default=0.0)
+    scored = []
+    for candidate in candidates:
+        parts: dict[str, float] = {}
+        if best_words > 0:
+            parts["words"] = weights.words * candidate.words / best_words
+        if candidate.meaning is not None:
+            stretched = (candidate.meaning - low) / (high - low) if high > low else 1.0
+            parts["meaning"] = weights.meaning * stretched
+        scored.append(Scored(candidate, parts))
+    return sorted(scored, key=lambda each: (-each.score, -each.candidate.said_at.timestamp(), each.candidate.id))
+
+
+class Recall:
+    """The one search over memories, messages and references."""
+
+    def __init__(
+        self,
+        passages: Passages,
+        memories: Memories,
+        conversations: Conversations,
+        references: References,
+        *,
+        weights: Weights = Weights(),
+    ) -> None:
+        self._passages = passages
+        self._memories = memories
+        self._conversations = conversations
+        self._references = references
+        self._weights = weights
+        self.embedding_error: EmbeddingError | None = None
+        """Why the last query could not be embedded: it was answered by words alone."""
+
+    async def search(
+        self,
+        query: str,
+        *,
+        user_id: str | None,
+        thread_id: str | None,
+        namespace: Sequence[str] | None,
+        kinds: Sequence[HitKind],
+        limit: int,
+        as_of: datetime | None,
+        since: datetime | None,
+        until: datetime | None,
+        filter: Mapping[str, Any] | None,
+        collection: str | None,
+    ) -> list[Hit]:
+        """As `MemoryCore.recall`, with everything resolved."""
+        text = clean_text(query, "query", limit=10 * MAX_QUERY)[:MAX_QUERY]
+        size = positive_limit(limit, maximum=1000)
+        scope = Scope(
+            user_id=optional_identifier(user_id, "user_id"),
+            thread_id=optional_identifier(thread_id, "thread_id"),
+            since=moment(since, "since"),
+            until=moment(until, "until"),
+            as_of=moment(as_of, "as_of"),
+        )
+        numbers = _kind_numbers(kinds, namespace)
+        conditions = self._conditions(numbers, namespace, filter, collection, scope.as_of)
+        if not text.strip() or size == 0 or not numbers:
+            return []
+        await self._passages.catch_up()
+        vector = await self._embed(text)
+        candidates = await self._passages.search(
+            words=text,
+            vector=vector,
+            kinds=numbers,
+            scope=scope,
+            conditions=conditions,
+            limit=max(100, 2 * size),
+        )
+        ranked = [each for each in fuse(candidates, self._weights) if each.score > 0]
+        return await self._hits(ranked, size)
+
+    async def _embed(self, text: str) -> list[float] | None:
+        """The query's vector; words alone must do where the embedder fails."""
+        try:
+            vector = await self._passages.embed_query(text)
+        except EmbeddingError as error:
+            self.embedding_error = error
+            return None
+        self.embedding_error = None
+        return vector
+
+    def _conditions(
+        self,
+        kinds: Sequence[int],
+        namespace: Sequence[str] | None,
+        filter: Mapping[str, Any] | None,
+        collection: str | None,
+        as_of: datetime | None,
+    ) -> dict[int, tuple[str, list[Any]]]:
+        """What else each kind must fulfil, as SQL on the passage `p`."""
+        conditions: dict[int, tuple[str, list[Any]]] = {}
+        memory = _Conjunction()
+        if namespace is not None:
+            memory.add(*prefix_condition(namespace_path(namespace), "m.namespace"))
+        if as_of is not None:
+            memory.add("coalesce(m.valid_from <= {0}, true) AND coalesce(m.valid_to > {0}, true)", [as_of])
+        if filter is not None:
+            memory.add(*filter_condition(filter, "m.metadata"))
+            conditions[MESSAGE] = _exists(
+                "conversations m", "m.thread_id = p.thread_id", filter_condition(filter, "m.metadata")
+            )
+        if memory.parts:
+            conditions[MEMORY] = _exists("memories m", "m.id = p.id", memory.condition())
+        reference = _Conjunction()
+        if collection is not None:
+            reference.add("m.collection = {0}", [collection])
+        if filter is not None:
+            reference.add(*filter_condition(filter, "m.metadata"))
+        if reference.parts:
+            conditions[REFERENCE] = _exists("documents m", "m.id = p.document_id", reference.condition())
+        return {kind: condition for kind, condition in conditions.items() if kind in kinds}
+
+    async def _hits(self, ranked: Sequence[Scored], size: int) -> list[Hit]:
+        """The first `size` with everything a person wants to know about them.
+
+        More are read than asked for: what expired, or repeats a message, falls out here.
+        """
+        wanted = ranked[: 2 * size + 8]
+        memories, messages, references = await asyncio.gather(
+            self._memories.hydrate([each.candidate.id for each in wanted if each.candidate.kind == MEMORY]),
+            self._conversations.hydrate(
+                [(str(each.candidate.thread_id), int(each.candidate.seq or 0)) for each in wanted if each.candidate.kind == MESSAGE]
+            ),
+            self._references.hydrate([each.candidate.id for each in wanted if each.candidate.kind == REFERENCE]),
+        )
+        hits: list[Hit] = []
+        said: dict[tuple[str | None, str], int] = {}
+        for each in wanted:
+            hit = self._hit(each, memories, messages, references)
+            if hit is None:
+                continue
+            if hit.kind == "message" and hit.message_id:
+                # of an edited message the newest version stays, in the better place of the two
+                earlier = said.get((hit.thread_id, hit.message_id))
+                if earlier is not None:
+                    if (hit.at or _EPOCH) > (hits[earlier].at or _EPOCH):
+                        hits[earlier] = hit
+                    continue
+                said[(hit.thread_id, hit.message_id)] = len(hits)
+            hits.append(hit)
+        hits.sort(key=lambda hit: -hit.score)
+        return hits[:size]
+
+    def _hit(
+        self,
+        scored: Scored,
+        memories: Mapping[UUID, MemoryItem],
+        messages: Mapping[tuple[str, int], Message],
+        references: Mapping[UUID, ReferenceRow],
+    ) -> Hit | None:
+        candidate = scored.candidate
+        if candidate.kind == MEMORY:
+            item = memories.get(candidate.id)
+            return None if item is None else _memory_hit(scored, item, self._weights)
+        if candidate.kind == MESSAGE:
+            message = messages.get((str(candidate.thread_id), int(candidate.seq or 0)))
+            return None if message is None else _message_hit(scored, message)
+        row = references.get(candidate.id)
+        return None if row is None else _reference_hit(scored, row)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _Conjunction:
+    """Conditions joined by AND, their arguments renumbered one after the other."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.arguments: list[Any] = []
+
+    def add(self, template: str, arguments: Sequence[Any]) -> None:
+        first = len(self.arguments)
+        self.parts.append(template.format(*(f"{{{first + place}}}" for place in range(len(arguments)))))
+        self.arguments.extend(arguments)
+
+    def condition(self) -> tuple[str, list[Any]]:
+        return " AND ".join(f"({part})" for part in self.parts), self.arguments
+
+
+def _exists(table: str, join: str, condition: tuple[str, list[Any]]) -> tuple[str, list[Any]]:
+    template, arguments = condition
+    return f"EXISTS (SELECT FROM {{{{s}}}}.{table} WHERE m.tenant_id = p.tenant_id AND {join} AND {template})", arguments
+
+
+def _kind_numbers(kinds: Sequence[HitKind], namespace: Sequence[str] | None) -> list[int]:
+    names = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+    for name in names:
+        if name not in KIND_NUMBERS:
+            raise InvalidInputError(f"Unknown kind {name!r}: use {', '.join(HIT_KINDS)}.")
+    numbers = [KIND_NUMBERS[name] for name in dict.fromkeys(names)]
+    return [number for number in numbers if namespace is None or number == MEMORY]
+
+
+def _memory_hit(scored: Scored, item: MemoryItem, weights: Weights) -> Hit:
+    parts = {**scored.parts, "importance": weights.importance * (item.importance - 0.5)}
+    return Hit(
+        kind="memory",
+        id=str(item.id),
+        text=item.content,
+        score=sum(parts.values()),
+        at=item.valid_from or item.recorded_at,
+        user_id=item.user_id,
+        thread_id=item.thread_id,
+        message_id=item.source.message_id if item.source is not None else None,
+        namespace=item.namespace,
+        key=item.key,
+        metadata=item.metadata,
+        trust=item.trust,
+        parts=parts,
+    )
+
+
+def _message_hit(scored: Scored, message: Message) -> Hit:
+    return Hit(
+        kind="message",
+        id=str(message.id),
+        text=message.text,
+        score=scored.score,
+        at=message.at,
+        user_id=scored.candidate.user_id,
+        thread_id=message.thread_id,
+        message_id=message.message_id,
+        speaker=message.name or message.role,
+        trust={"human": "user", "ai": "assistant", "tool": "tool", "system": "system"}.get(message.role, "user"),
+        parts=dict(scored.parts),
+    )
+
+
+def _reference_hit(scored: Scored, row: ReferenceRow) -> Hit:
+    return Hit(
+        kind="reference",
+        id=str(scored.candidate.id),
+        text=row.text,
+        score=scored.score,
+        at=scored.candidate.said_at,
+        user_id=scored.candidate.user_id,
+        metadata=row.metadata,
+        citation=row.citation,
+        trust="document",
+        parts=dict(scored.parts),
+    )
