@@ -9,10 +9,8 @@ writes around that, and `loads_exact` gives back an equal value of the same type
   `{"v": "a\\u0000b", "$t": "str"}` (NUL, surrogates and backslashes as `\\uXXXX`);
 - an object with a key that `jsonb` refuses, or that is reserved here (`$t`, `$o`, `$s`), becomes
   `{"v": [[key, value], ...], "$t": "dict"}`;
-- the order of keys, where asked for and different from the order of `jsonb`, is noted in the outermost object
-  under `$o`, as `[own, {key: below}]`: each text holds one permutation for each object of two or
-  more keys, breadth first, `"2,0,1;;1,0"` (empty: the order of `jsonb`). Who queries the column can
-  ignore it; who edits the column by SQL loses the order at worst.
+- the order of keys, where asked for and not that of `jsonb`, is noted in the outermost object under
+  `$o` (see `key_order`).
 
 Everything else is stored as it is, so paths and containment work on it.
 """
@@ -21,13 +19,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import orjson
 import ormsgpack
 
 from memory_plugin.errors import InvalidInputError
+from memory_plugin.key_order import CONTAINERS, restore_order, with_order
 from memory_plugin.readable import clean_text, plain_shape, readable
 
 __all__ = ["RESERVED_KEYS", "clean_text", "dumps_exact", "jsonb_text", "loads_exact", "readable"]
@@ -41,7 +40,6 @@ _MAX_BYTES = 32 * 1024 * 1024
 _MAX_DEPTH = 64
 """Deepest value that is searched for what needs a tag: each level takes a few frames of Python's stack."""
 
-_CONTAINERS = frozenset({dict, list, tuple})
 _JSON_OPTIONS = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 )
@@ -95,7 +93,7 @@ def dumps_exact(value: Any, *, order: bool | Collection[str] = False, tuples: bo
         return None
     if len(raw) > _MAX_BYTES:
         return None
-    return (_with_order(value, raw, order) if order else raw).decode()
+    return (with_order(value, raw, order) if order else raw).decode()
 
 
 def loads_exact(text: str) -> Any:
@@ -110,7 +108,7 @@ def loads_exact(text: str) -> Any:
         raise InvalidInputError(f"The text is not valid JSON: {error}.") from error
     if "$" in text:
         if '"$o"' in text:
-            _restore_order(value)
+            restore_order(value)
         if '"$t"' in text:
             value = _untag(value)
     return value
@@ -152,7 +150,7 @@ def _holds_odd_float(value: Any) -> bool:
             if kind is float:
                 if _changes(item):
                     return True
-            elif kind in _CONTAINERS:
+            elif kind in CONTAINERS:
                 nodes.append(item)
     return False
 
@@ -222,13 +220,13 @@ def _unescape(match: re.Match[str]) -> str:
 
 def _untag(value: Any) -> Any:
     if type(value) is list:
-        return [_untag(item) if type(item) in _CONTAINERS else item for item in value]
+        return [_untag(item) if type(item) in CONTAINERS else item for item in value]
     if type(value) is not dict:
         return value
     if "$t" in value and len(value) == 2 and "v" in value:
         return _value_of_tag(value)
     for key, item in value.items():
-        if type(item) in _CONTAINERS:
+        if type(item) in CONTAINERS:
             value[key] = _untag(item)
     return value
 
@@ -248,158 +246,3 @@ def _value_of_tag(tag: dict[str, Any]) -> Any:
     except (ValueError, TypeError):  # written by somebody else: leave it as it reads
         pass
     return tag
-
-
-# --- the order of keys ------------------------------------------------------------------------
-
-# Applications repeat few shapes of objects, so both directions remember what they worked out.
-_MAX_SHAPES = 1024
-_MAX_SHAPE_CHARS = 512
-_permutations: dict[tuple[str, ...], str] = {}
-_restored: dict[tuple[tuple[str, ...], str], tuple[str, ...]] = {}
-
-
-def _with_order(value: Any, raw: bytes, order: bool | Collection[str]) -> bytes:
-    """`raw`, the JSON of `value`, with the notes about the order of its keys."""
-    if type(value) is dict:
-        marks = _marks(value, order)
-        return b'%b,"$o":%b}' % (raw[:-1], orjson.dumps(marks)) if marks else raw
-    if type(value) in _CONTAINERS and not _CONTAINERS.isdisjoint(map(type, value)):
-        marked = _marked(value, order)
-        return raw if marked is value else orjson.dumps(marked)
-    return raw
-
-
-def _marked(items: Any, order: bool | Collection[str]) -> Any:
-    """A copy of the list with a note in each outermost object that needs one, or the list itself."""
-    copy: list[Any] | None = None
-    for index, item in enumerate(items):
-        if type(item) is dict:
-            marks = _marks(item, order)
-            marked = {**item, "$o": marks} if marks else item
-        elif type(item) in _CONTAINERS:
-            marked = _marked(item, order)
-        else:
-            continue
-        if marked is not item:
-            copy = list(items) if copy is None else copy
-            copy[index] = marked
-    return items if copy is None else copy
-
-
-def _marks(value: dict[str, Any], order: bool | Collection[str]) -> list[Any] | None:
-    own = _permutation(tuple(value)) if order is True else ""
-    below: dict[str, str] | None = None
-    for key, item in value.items():
-        if type(item) in _CONTAINERS and item and (order is True or key in order):  # type: ignore[operator]
-            permutations = _permutations_below(item)
-            if permutations:
-                below = below or {}
-                below[key] = permutations
-    return [own, below or {}] if own or below else None
-
-
-def _permutations_below(value: Any) -> str:
-    known = _permutations.get
-    found = []
-    nodes = [value]
-    for node in nodes:
-        if type(node) is dict:
-            if len(node) > 1:
-                keys = tuple(node)
-                permutation = known(keys)
-                found.append(_permutation(keys) if permutation is None else permutation)
-            node = node.values()
-        for item in node:
-            if type(item) in _CONTAINERS:
-                nodes.append(item)
-    return ";".join(found).rstrip(";") if any(found) else ""
-
-
-def _permutation(keys: tuple[str, ...]) -> str:
-    """For each key its place in the order of `jsonb`, empty when that is the order already."""
-    known = _permutations.get(keys)
-    if known is not None:
-        return known
-    ordered = _jsonb_order(keys)
-    if list(keys) == ordered:
-        text = ""
-    else:
-        place = {key: str(index) for index, key in enumerate(ordered)}
-        text = ",".join([place[key] for key in keys])
-    _remember(_permutations, keys, keys, text)
-    return text
-
-
-def _jsonb_order(keys: Iterable[str]) -> list[str]:
-    """The keys as `jsonb` sorts them: by length in bytes, then by bytes."""
-    ordered = sorted(keys)  # code points sort like UTF-8 bytes
-    if all(map(str.isascii, ordered)):
-        return sorted(ordered, key=len)
-    return sorted(ordered, key=lambda key: len(key.encode()))
-
-
-def _remember(cache: dict[Any, Any], keys: tuple[str, ...], entry: Any, answer: Any) -> None:
-    if sum(map(len, keys)) <= _MAX_SHAPE_CHARS:
-        if len(cache) >= _MAX_SHAPES:
-            cache.clear()
-        cache[entry] = answer
-
-
-def _restore_order(value: Any) -> None:
-    """Undoes the sorting of `jsonb` in place, as far as the notes fit the value."""
-    if type(value) is list:
-        for item in value:
-            if type(item) in _CONTAINERS:
-                _restore_order(item)
-        return
-    if type(value) is not dict:
-        return
-    marks = value.get("$o")
-    if type(marks) is not list or len(marks) != 2 or type(marks[0]) is not str or type(marks[1]) is not dict:
-        return
-    del value["$o"]
-    own, below = marks
-    if own:
-        _reorder(value, own)
-    for key, permutations in below.items():
-        if type(permutations) is str and type(value.get(key)) in _CONTAINERS:
-            _restore_below(value[key], permutations)
-
-
-def _restore_below(value: Any, permutations: str) -> None:
-    texts = iter(permutations.split(";"))
-    nodes = [value]
-    for node in nodes:
-        if type(node) is dict:
-            if len(node) > 1:
-                text = next(texts, None)
-                if text is None:
-                    return
-                if text:
-                    _reorder(node, text)
-            node = node.values()
-        for item in node:
-            if type(item) in _CONTAINERS:
-                nodes.append(item)
-
-
-def _reorder(node: dict[str, Any], permutation: str) -> None:
-    keys = tuple(node)
-    names = _restored.get((keys, permutation))
-    if names is None:
-        names = _original_order(keys, permutation)
-        _remember(_restored, keys, (keys, permutation), names)
-    for name in names:
-        node[name] = node.pop(name)
-
-
-def _original_order(keys: tuple[str, ...], permutation: str) -> tuple[str, ...]:
-    try:
-        places = [int(place) for place in permutation.split(",")]
-    except ValueError:
-        return ()
-    if sorted(places) != list(range(len(keys))):  # the object was edited: keep its present order
-        return ()
-    ordered = _jsonb_order(keys)
-    return tuple([ordered[place] for place in places])
