@@ -14,8 +14,8 @@ machine, trusts process ids that may have been reused, and opens parent director
 The server listens on a unix socket that only the user who runs it, and root, can reach; on Windows on
 127.0.0.1 with a random password. PostgreSQL refuses to run as root, so root runs it as the owner of the data
 directory, or in a new directory as the system user `pgserver`, made when missing. For this user to reach data
-and binaries, directories above them that belong to root get the search bit (o+x: passing through, no listing);
-those of other people are never changed.
+and binaries, directories above them that belong to root get the search bit (o+x: passing through, not
+listing); those of other people are never changed.
 """
 
 from __future__ import annotations
@@ -193,9 +193,18 @@ class _Use:
             if not self.count:
                 self._take("users", shared=True)
                 self._take("alive", shared=True)
-            started = self.cluster.ensure_running()
-            asyncio.run(self.cluster.ensure_database(database))
-        return started
+            started, deadline = False, time.monotonic() + _PATIENCE
+            while True:
+                started = self.cluster.ensure_running() or started
+                busy = asyncio.run(self.cluster.ensure_database(database))
+                if busy is None:
+                    return started
+                if time.monotonic() > deadline:
+                    raise EmbeddedDatabaseError(
+                        f"The PostgreSQL in {self.cluster.data_dir} took no connection for {_PATIENCE:.0f} "
+                        f"seconds ({busy}): try again later, or look into {self.cluster.log}."
+                    ) from busy
+                time.sleep(0.05)
 
     def leave(self) -> None:
         """Give the locks back, and stop the server if no other process holds them."""
@@ -246,7 +255,7 @@ class _Cluster:
         self.data_dir = data_dir
         self._binaries = binaries
         self._account: tuple[int, int] | None = None
-        self._log = data_dir / "log"
+        self.log = data_dir / "log"
 
     def prepare_directory(self) -> None:
         """Make the directory and decide who runs the server; refuse what is not ours to write into."""
@@ -274,9 +283,7 @@ class _Cluster:
         """How a client reaches `database` on the running server."""
         postmaster = self.postmaster()
         if postmaster is None:
-            raise EmbeddedDatabaseError(
-                f"The PostgreSQL in {self.data_dir} went away: look into {self._log}."
-            )
+            raise EmbeddedDatabaseError(f"The PostgreSQL in {self.data_dir} went away: look into {self.log}.")
         name = quote(database, safe="")
         if postmaster.socket_dir:
             where = f"host={quote(postmaster.socket_dir)}&port={postmaster.port}"
@@ -325,28 +332,22 @@ class _Cluster:
         self._start(self._socket_dir(previous))
         return True
 
-    async def ensure_database(self, database: str) -> None:
-        """Create `database` if it is missing, waiting for a server that still recovers from a crash."""
+    async def ensure_database(self, database: str) -> Exception | None:
+        """Create `database` if it is missing; gives the reason when nobody can connect just now."""
         import asyncpg
 
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                return await self._create_if_missing(database)
-            except asyncpg.DiskFullError as error:
-                raise StorageFullError(_full(self.data_dir, str(error))) from error
-            except (asyncpg.CannotConnectNowError, ConnectionError) as error:
-                if time.monotonic() > deadline:
-                    raise EmbeddedDatabaseError(
-                        f"The PostgreSQL in {self.data_dir} took no connection for {_PATIENCE:.0f} seconds "
-                        f"({error}): try again later, or look into {self._log}."
-                    ) from error
-                await asyncio.sleep(0.05)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-                raise EmbeddedDatabaseError(
-                    f"The PostgreSQL in {self.data_dir} gave no access to the database {database!r} "
-                    f"({str(error) or 'it does not answer'}): look into {self._log}."
-                ) from error
+        try:
+            await self._create_if_missing(database)
+        except asyncpg.DiskFullError as error:
+            raise StorageFullError(_full(self.data_dir, str(error))) from error
+        except (asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError, ConnectionError) as error:
+            return error  # recovers from a crash, or crashed this moment
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            raise EmbeddedDatabaseError(
+                f"The PostgreSQL in {self.data_dir} gave no access to the database {database!r} "
+                f"({str(error) or 'it does not answer'}): look into {self.log}."
+            ) from error
+        return None
 
     async def _create_if_missing(self, database: str) -> None:
         import asyncpg
@@ -387,24 +388,31 @@ class _Cluster:
             return
         if version != _MAJOR:
             raise EmbeddedDatabaseError(
-                f"{self.data_dir} was made by PostgreSQL {version}, and PostgreSQL {_MAJOR} cannot read it: choose "
-                f"a new directory, and bring the data over with pg_dump {version} if you need it."
+                f"{self.data_dir} was made by PostgreSQL {version}, and PostgreSQL {_MAJOR} cannot read it: "
+                f"choose a new directory, and bring the data over with pg_dump {version} if you need it."
             )
 
     def _initialise(self) -> None:
         """Make a cluster in a subdirectory and move it up, PG_VERSION last: what breaks off is continued."""
-        work, done = self.data_dir / (_PREFIX + "init"), self.data_dir / (_PREFIX + "new")
+        done = self.data_dir / (_PREFIX + "new")
         if not done.exists():
             if (self.data_dir / "PG_VERSION").exists():
                 return
             self._check_contents()
-            shutil.rmtree(work, ignore_errors=True)
+            # A new name each time: an initdb whose caller was killed may still be writing.
+            work = self.data_dir / f"{_PREFIX}init-{os.urandom(4).hex()}"
+            self._remove_attempts()
             self._initdb(work)
             work.rename(done)
         self.data_dir.chmod(0o700)
         for name in sorted(os.listdir(done), key=lambda name: name == "PG_VERSION"):
             (done / name).rename(self.data_dir / name)
         done.rmdir()
+        self._remove_attempts()
+
+    def _remove_attempts(self) -> None:
+        for path in self.data_dir.glob(f"{_PREFIX}init-*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def _initdb(self, target: Path) -> None:
         options = ["-D", target.name, "-U", _SUPERUSER, "--encoding=UTF8", "--auth-local=trust"]
@@ -418,6 +426,8 @@ class _Cluster:
             password = self.data_dir / (_PREFIX + "password")
             password.touch(mode=0o600)
             password.write_text(secrets.token_urlsafe(24), "ascii")
+            if self._account is not None:
+                shutil.chown(password, *self._account)
             options += ["--auth-host=scram-sha-256", f"--pwfile={password}"]
         else:
             options += ["--auth-host=reject"]
@@ -433,8 +443,8 @@ class _Cluster:
     # -- the server
 
     def _start(self, socket_dir: str) -> None:
-        if self._log.exists() and self._log.stat().st_size > _LOG_LIMIT:
-            self._log.replace(self._log.with_name("log.old"))
+        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
+            self.log.replace(self.log.with_name("log.old"))
         if _USE_TCP:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 settings = f"-h 127.0.0.1 -p {free.getsockname()[1]}"
@@ -445,11 +455,14 @@ class _Cluster:
         options = ("start", "-D", ".", "-l", "log", "-w", "-t", f"{_PATIENCE:.0f}", "-o", settings)
         deadline = time.monotonic() + 10
         while True:
-            before = self._log.stat().st_size if self._log.exists() else 0
+            before = self.log.stat().st_size if self.log.exists() else 0
             status, output = self._run("pg_ctl", *options)
-            if status == 0 or self.answers():
-                return  # or alive and only slow: ensure_database waits for it
-            with contextlib.suppress(FileNotFoundError), self._log.open("rb") as log:
+            if status == 0:
+                return
+            running = self.postmaster()
+            if running is not None and self._outlives(running):
+                return  # slow, or started by a process that was killed while it waited
+            with contextlib.suppress(FileNotFoundError), self.log.open("rb") as log:
                 log.seek(before)
                 output += log.read().decode("utf-8", "replace")
             # Sessions of a server that was killed take a moment to notice.
@@ -552,7 +565,7 @@ class _Cluster:
         )
         if full or shutil.disk_usage(self.data_dir).free < _WAL_SEGMENT:
             return StorageFullError(_full(self.data_dir, line))
-        advice = f"look into {self._log}" if self._log.exists() else "remove the cause and try again"
+        advice = f"look into {self.log}" if self.log.exists() else "remove the cause and try again"
         return EmbeddedDatabaseError(f"The PostgreSQL in {self.data_dir} {what} ({line}): {advice}.")
 
 
