@@ -1,0 +1,150 @@
+"""How versions of memories are closed, opened and erased, whoever asks for it.
+
+A write is one statement. Writers of one item do not lock each other out beforehand: the unique
+indexes let one of them through, and the others try again on what it left behind.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memory_plugin.db.database import Connection, Database, Record
+from memory_plugin.errors import ConflictError, DatabaseError
+
+ATTEMPTS = 50
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+_RETRIED = {"23505", "40001", "40P01"}  # unique violation, serialization failure, deadlock
+
+LIVE = "m.superseded_at IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())"
+"""The row of `memories m` is the current version of its item, and has not expired."""
+
+
+def fill(template: str, **parts: str) -> str:
+    """The template with each `{name}` replaced; other braces, such as those of `{s}`, stay."""
+    for name, part in parts.items():
+        template = template.replace(f"{{{name}}}", part)
+    return template
+
+
+# Expects two CTEs. `outgoing (id, lapsed, last, at)`: rows to close; lapsed: it had expired before;
+# last: nothing follows. `incoming (replaces, at, id, item_id ...)`: rows to open, `replaces` naming
+# the row that must be closed first. Who reads `closed` runs the UPDATE, so the join below keeps the
+# order that the unique index needs. Where a version follows, the lifetime belongs to that one.
+REPLACE = """
+closed AS (
+    UPDATE {s}.memories m
+    SET superseded_at = CASE WHEN o.lapsed THEN m.expires_at ELSE greatest(o.at, m.recorded_at) END,
+        expires_at = CASE WHEN o.lapsed OR o.last THEN m.expires_at END
+    FROM outgoing o
+    WHERE m.tenant_id = $1 AND m.id = o.id AND m.superseded_at IS NULL
+    RETURNING m.id, m.superseded_at
+), hidden AS (
+    UPDATE {s}.passages p SET live_until = c.superseded_at
+    FROM closed c WHERE p.tenant_id = $1 AND p.id = c.id
+    RETURNING 1
+), unqueued AS (
+    DELETE FROM {s}.index_queue q USING closed c
+    WHERE q.tenant_id = $1 AND q.kind = 1 AND q.item = c.id::text
+    RETURNING 1
+), created AS (
+    INSERT INTO {s}.memories (
+        tenant_id, id, item_id, version, namespace, key, content, content_hash, value, user_id, thread_id,
+        agent_id, metadata, source, importance, trust, index_fields, valid_from, valid_to, recorded_at,
+        created_at, ttl_minutes, expires_at)
+    SELECT $1, i.id, i.item_id, i.version, i.namespace, i.key, i.content, i.content_hash, i.value, i.user_id,
+           i.thread_id, i.agent_id, i.metadata, i.source, i.importance, i.trust, i.index_fields, i.valid_from,
+           i.valid_to, greatest(i.at, c.superseded_at),
+           coalesce(i.created_at, greatest(i.at, c.superseded_at)), i.ttl_minutes,
+           greatest(i.at, c.superseded_at) + i.ttl_minutes * interval '1 minute'
+    FROM incoming i LEFT JOIN closed c ON c.id = i.replaces
+    ORDER BY i.namespace, i.key
+    RETURNING *
+), queued AS (
+    INSERT INTO {s}.index_queue (tenant_id, kind, item)
+    SELECT $1, 1, id::text FROM created WHERE content <> ''
+)
+"""
+
+# Two statements: the first waits for whoever is indexing these rows (it holds their queue rows), and
+# only the second can then see the passages that were made of them.
+_DELETE_ROWS = """
+WITH rows AS (
+    DELETE FROM {s}.memories WHERE tenant_id = $1 AND {column} = ANY ($2) RETURNING id, item_id
+), unqueued AS (
+    DELETE FROM {s}.index_queue q USING rows r
+    WHERE q.tenant_id = $1 AND q.kind = 1 AND q.item = r.id::text
+    RETURNING 1
+)
+SELECT array_agg(id) AS ids, count(DISTINCT item_id) AS items, (SELECT count(*) FROM unqueued) AS index_queue
+FROM rows
+"""
+_DELETE_INDEX = """
+WITH vectors AS (
+    DELETE FROM {s}.embeddings WHERE tenant_id = $1 AND passage_id = ANY ($2) RETURNING 1
+), waiting AS (
+    DELETE FROM {s}.embedding_queue WHERE tenant_id = $1 AND passage_id = ANY ($2) RETURNING 1
+), words AS (
+    DELETE FROM {s}.passages WHERE tenant_id = $1 AND id = ANY ($2) RETURNING 1
+)
+SELECT (SELECT count(*) FROM words) AS passages, (SELECT count(*) FROM vectors) AS embeddings,
+       (SELECT count(*) FROM waiting) AS embedding_queue
+"""
+
+
+class MemoryWrites:
+    """Runs the writing statements of one tenant's memories."""
+
+    def __init__(self, database: Database, tenant: str) -> None:
+        self._database = database
+        self._tenant = tenant
+        self._delete = {
+            column: database.sql(fill(_DELETE_ROWS, column=column)) for column in ("item_id", "user_id")
+        }
+        self._delete_index = database.sql(_DELETE_INDEX)
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[Record]:
+        """Run the statement, again where another writer was first.
+
+        After the first attempt the writers of a tenant that met queue up behind a lock, so that
+        each round lets one of them through.
+
+        Raises:
+            ConflictError: others kept writing the same item all the time.
+        """
+        try:
+            return await self._database.fetch(statement, *arguments)
+        except DatabaseError as error:
+            if error.sqlstate not in _RETRIED:
+                raise
+        for _ in range(ATTEMPTS):
+            try:
+                async with self._database.transaction() as connection:
+                    await connection.execute(_LOCK, f"memories of {self._tenant}")
+                    return await connection.fetch(statement, *arguments)
+            except DatabaseError as error:
+                if error.sqlstate not in _RETRIED:
+                    raise
+        raise ConflictError("Other writers kept changing the same memory all the time: try again.")
+
+    async def erase(self, connection: Connection, column: str, values: list[Any]) -> dict[str, int]:
+        """Delete all versions of these items, or all rows of these users, and what the index has of them.
+
+        Args:
+            connection: inside a transaction.
+            column: "item_id" or "user_id".
+
+        Returns:
+            Rows deleted by table, and under "items" how many items these were.
+        """
+        rows = await connection.fetchrow(self._delete[column], self._tenant, values)
+        assert rows is not None  # an aggregate always has a row
+        ids = rows["ids"] or []
+        index = await connection.fetchrow(self._delete_index, self._tenant, ids)
+        assert index is not None  # so has a SELECT without FROM
+        return {
+            "memories": len(ids),
+            **dict(index),
+            "index_queue": rows["index_queue"],
+            "items": rows["items"],
+        }
