@@ -1,0 +1,67 @@
+"""ReferenceRetriever: the store's reference documents as a LangChain retriever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from pydantic import ConfigDict, Field
+
+from memory_plugin.bridge import Bridge
+from memory_plugin.core import MemoryCore
+from memory_plugin.types import Hit
+
+
+class ReferenceRetriever(BaseRetriever):
+    """Finds cited passages; made by `Memory.retriever`.
+
+    A document's metadata carries `citation`, `uri`, `title`, `section`, `page`, `score` and
+    whatever was given when the reference was added.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    core: MemoryCore = Field(exclude=True, repr=False)
+    bridge: Bridge = Field(exclude=True, repr=False)
+    collection: str | None = None
+    user_id: str | None = None
+    limit: int = 8
+    filter: dict[str, Any] | None = None
+
+    async def _search(self, query: str) -> list[Document]:
+        hits = await self.core.search_references(
+            query, collection=self.collection, user_id=self.user_id, limit=self.limit, filter=self.filter
+        )
+        return [document_of(hit) for hit in hits]
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
+    ) -> list[Document]:
+        return await self._search(query)
+
+    def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
+        return self.bridge.run(self._search(query))
+
+
+def document_of(hit: Hit) -> Document:
+    """A hit as a LangChain document."""
+    citation = hit.citation
+    cited = (
+        {}
+        if citation is None
+        else {
+            "citation": str(citation),
+            "uri": citation.uri,
+            "title": citation.title,
+            "source": citation.source,
+            "section": citation.section,
+            "page": citation.page,
+        }
+    )
+    return Document(
+        id=hit.id,
+        page_content=hit.text,
+        metadata={**hit.metadata, **{name: value for name, value in cited.items() if value is not None}, "score": hit.score},
+    )
