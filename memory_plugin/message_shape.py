@@ -71,6 +71,10 @@ _FIELDS: Mapping[str, Any] = {
     "response_metadata": {},
     "invalid_tool_calls": [],
 }
+_CONTAINER_FIELDS: Mapping[str, type] = {
+    "usage_metadata": dict,
+    **{name: type(default) for name, default in _FIELDS.items() if isinstance(default, (list, dict))},
+}
 _RANK = {name: rank for rank, name in enumerate(_FIELDS)}
 # Counters and a provider's envelope are looked up by name; the rest may be shown to a model again,
 # where another order of keys is another prompt (and misses its cache).
@@ -149,8 +153,9 @@ def shape_of_body(body: Mapping[str, Any]) -> MessageShape:
     kept: dict[str, Any] = {}
     for name in sorted(body, key=_rank):
         value, default = body[name], _FIELDS.get(name, ...)
-        if isinstance(default, (list, dict)) and not isinstance(value, (type(default), type(None))):
-            raise InvalidInputError(f"The {name} of a message must be a {type(default).__name__}.")
+        wanted = _CONTAINER_FIELDS.get(name)
+        if wanted is not None and not isinstance(value, (wanted, type(None))):
+            raise InvalidInputError(f"The {name} of a message must be a {wanted.__name__}.")
         if _is_given(value, default) and not (value is None and name in _FIELDS):
             kept[name] = value
     kept["content"] = content

@@ -319,7 +319,7 @@ class Hidden:
 
 
 class Broken:
-    __class__ = property(lambda self: 1 / 0)  # type: ignore[assignment]
+    __class__ = property(lambda self: 1 / 0)
 
     def __repr__(self) -> str:
         raise RuntimeError
