@@ -434,7 +434,8 @@ class Memories:
             return dict(row)
         async with self._database.transaction() as connection:
             counts = await self._writes.erase(connection, column, [value])
-        return {**counts, "known": counts.pop("items")}
+        known = counts.pop("items")
+        return {**counts, "known": known}
 
     async def sweep_expired(self) -> int:
         """Erase the memories whose lifetime is over; how many there were."""

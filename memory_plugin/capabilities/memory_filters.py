@@ -149,7 +149,7 @@ class _FilterCompiler:
         """Equal as JSON."""
         if _is_number(operand) and _needs_number(operand):
             if math.isnan(operand):
-                return "false"
+                return _never(place)
             return f"coalesce({_number(place)} = {self.bind(_number_text(operand))}::text::numeric, false)"
         return f"coalesce({place}, 'null') = {self.bind(_json(operand))}::jsonb"
 
@@ -180,7 +180,7 @@ class _FilterCompiler:
         plain = [_json(value) for value in operand if not (_is_number(value) and _needs_number(value))]
         matches = [f"coalesce({place}, 'null') = ANY ({self.bind(plain)}::text[]::jsonb[])"] if plain else []
         matches += [self.equal(place, value) for value in tagged]
-        return "(" + " OR ".join(matches) + ")" if matches else "false"
+        return "(" + " OR ".join(matches) + ")" if matches else _never(place)
 
     def none_of(self, place: str, operand: Any) -> str:
         """Equal to nothing in the list."""
@@ -216,6 +216,11 @@ _OPERATORS: Final[Mapping[Any, Callable[[_FilterCompiler, str, Any], str]]] = {
 
 def _all_of(conditions: Sequence[str]) -> str:
     return "(" + " AND ".join(conditions) + ")" if conditions else "true"
+
+
+def _never(place: str) -> str:
+    """False, with the arguments of the place in it: the database must know the type of each."""
+    return f"({place} IS NULL AND false)"
 
 
 def _kind(place: str) -> str:
