@@ -13,9 +13,11 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from memory_plugin.core import MemoryCore
 from memory_plugin.db.database import Database
 from memory_plugin.db.embedded import EmbeddedServer
 from memory_plugin.db.migrate import upgrade
+from memory_plugin.memory import Memory
 
 settings.register_profile(
     "tests", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -110,3 +112,18 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     yield opened
     assert opened.engine.pool.checkedout() == 0, "a connection was not given back"  # type: ignore[attr-defined]
     await opened.close()
+
+
+@pytest.fixture
+async def core(database_url: str) -> AsyncIterator[MemoryCore]:
+    """An open store that ranks by words alone."""
+    async with MemoryCore.open(database_url, embeddings=False) as opened:
+        yield opened
+        assert opened.database.engine.pool.checkedout() == 0, "a connection was not given back"  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+async def memory(database_url: str) -> AsyncIterator[Memory]:
+    """An open store with every face and the offline embedder."""
+    async with Memory.open(database_url) as opened:
+        yield opened
