@@ -32,6 +32,12 @@ def with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
+def as_user(url: str, user: str) -> str:
+    """The URL with another user, and no password, in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}"))
+
+
 def run_sql(url: str, *statements: str) -> None:
     """Run statements one by one, each in its own transaction."""
 
