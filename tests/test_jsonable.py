@@ -52,11 +52,11 @@ def jsonb_model(text: str) -> str:
 Jsonb = Callable[[str], str]
 
 
-@pytest.fixture
-def jsonb(database_url: str) -> Iterator[Jsonb]:
-    """The real thing: a text's trip through a `jsonb` value of PostgreSQL."""
+@pytest.fixture(scope="module")
+def jsonb(server_url: str) -> Iterator[Jsonb]:
+    """The real thing: a text's trip through a `jsonb` value of PostgreSQL (no table is touched)."""
     with asyncio.Runner() as runner:
-        connection = runner.run(asyncpg.connect(database_url))
+        connection = runner.run(asyncpg.connect(server_url))
         yield lambda text: str(runner.run(connection.fetchval("SELECT $1::jsonb", text)))
         runner.run(connection.close())
 
@@ -193,7 +193,7 @@ def test_an_object_that_looks_like_our_own_notes_comes_back(jsonb: Jsonb, reserv
     assert same(loads_exact(jsonb(dumps_exact(value, order=True) or "")), value)
 
 
-def test_paths_and_containment_work_on_what_is_stored(database_url: str, jsonb: Jsonb) -> None:
+def test_paths_and_containment_work_on_what_is_stored(jsonb: Jsonb) -> None:
     text = dumps_exact({"topic": "pricing", "bad": math.nan, "tone": "dry"}, order=True)
     assert json.loads(jsonb(text or ""))["topic"] == "pricing"
     assert dumps_exact({"topic": "pricing"}) == '{"topic":"pricing"}'

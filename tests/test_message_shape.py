@@ -65,11 +65,11 @@ def test_no_framework_is_imported_for_it() -> None:
         ),
         (SystemMessage("Be kind"), "system", None, "Be kind"),
         (ToolMessage("42", tool_call_id="c", name="search"), "tool", "search", "42"),
-        (FunctionMessage("42", name="f"), "function", "f", "42"),
-        (ChatMessage("No", role="critic"), "chat", "critic", "No"),
+        (FunctionMessage(content="42", name="f"), "function", "f", "42"),
+        (ChatMessage(content="No", role="critic"), "chat", "critic", "No"),
         (RemoveMessage(id="r"), "remove", None, ""),
-        (AIMessageChunk("par"), "ai", None, "par"),
-        (HumanMessageChunk("par"), "human", None, "par"),
+        (AIMessageChunk(content="par"), "ai", None, "par"),
+        (HumanMessageChunk(content="par"), "human", None, "par"),
         (
             AIMessage([{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "so"}]),
             "ai",
@@ -134,7 +134,7 @@ class Special(HumanMessage):
 
 
 def test_a_class_of_the_users_own_is_inexact() -> None:
-    shape = message_shape(Special("x"))
+    shape = message_shape(Special(content="x"))
     assert (shape.role, shape.exact, body(shape)["colour"]) == ("human", False, "red")
 
 
@@ -227,7 +227,7 @@ LANGCHAIN = [
     HumanMessage("x", name="Ada", id="1", additional_kwargs={"b": 1, "a": 2}),
     AIMessage("x", tool_calls=[{"name": "f", "args": {"q": 1}, "id": "c"}]),
     ToolMessage("x", tool_call_id="c", artifact={"k": [1]}, status="error"),
-    ChatMessage("x", role="critic"),
+    ChatMessage(content="x", role="critic"),
     SystemMessage([{"type": "text", "text": "x"}]),
     RemoveMessage(id="r"),
 ]
