@@ -7,6 +7,7 @@ were appended directly (by chat history or the API) in the place where they arri
 from __future__ import annotations
 
 import base64
+import builtins
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -158,7 +159,7 @@ class Conversations:
         *,
         at: datetime | Sequence[datetime] | None = None,
         user_id: str | None = None,
-    ) -> list[Message]:
+    ) -> builtins.list[Message]:
         """Add messages at the end of a conversation, in one statement; it is made if need be.
 
         Args:
@@ -193,7 +194,7 @@ class Conversations:
         self._changed()
         return [_message(row) for row in rows]
 
-    async def messages(self, thread_id: str, *, limit: int | None = None) -> list[Message]:
+    async def messages(self, thread_id: str, *, limit: int | None = None) -> builtins.list[Message]:
         """The history of a thread, oldest first; an unknown thread has none.
 
         Messages that an encrypting serializer wrote cannot be read here and are left out.
@@ -258,7 +259,7 @@ class Conversations:
         merged: dict[str, Any] = loads_exact(text)
         return merged
 
-    async def find_by_buffer(self, containment: Mapping[str, Any], *, limit: int = 20) -> list[Conversation]:
+    async def find_by_buffer(self, containment: Mapping[str, Any], *, limit: int = 20) -> builtins.list[Conversation]:
         """Conversations whose buffer contains this structure, as PostgreSQL's `@>` means it."""
         rows = await self._database.fetch(
             self._database.sql(sql.FIND_BY_BUFFER),

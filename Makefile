@@ -1,0 +1,53 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+USERS  := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+JOBS   ?= 2
+
+.PHONY: help demo test lint types contracts docstrings wheel check clean
+
+help: ## show what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: $(USERS) ## set everything up and watch the main job run on the embedded database
+	@$(BIN)/memory-plugin demo
+
+test: $(STAMP) ## run every test
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+lint: $(STAMP) ## style, by ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## types, by mypy in strict mode
+	$(BIN)/mypy
+
+contracts: $(STAMP) ## which layer may import which
+	$(BIN)/lint-imports
+
+docstrings: $(STAMP) ## every public name says what it means
+	$(BIN)/interrogate memory_plugin mcp_server
+
+wheel: $(STAMP) ## build the wheel and try it in an empty environment
+	$(BIN)/python tests/try_wheel.py
+
+check: test lint types contracts docstrings wheel ## all that CI checks
+
+clean: ## remove what was built, not the demo's database
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# what a user of the demo needs
+$(USERS): pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Setting up $(VENV) (the first time only; about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[embedded,documents,langchain]"
+	@touch $@
+
+# what a developer needs besides
+$(STAMP): $(USERS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev
+	@touch $@
