@@ -1,0 +1,302 @@
+"""OpenAPI 3, Swagger 2 and JSON Schema: one passage per operation and one per schema.
+
+The extracted text is a rendering made to be searched and read: method and path, what the operation
+does, its parameters, the fields of its body and its answers, with references resolved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from memory_plugin.parsers.base import Extract, ParseLimits, TextWriter, label
+from memory_plugin.parsers.openapi_schema import (
+    Fields,
+    Resolver,
+    is_true,
+    mapping,
+    one_line,
+    prose,
+    sequence,
+    short,
+)
+
+_METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace", "query")
+# more than any description needs; each of these may be an alias of something long
+_MAX_SERVERS = 20
+_MAX_TAGS = 200
+_MAX_PARAMETERS = 200
+_MAX_RESPONSES = 40
+_FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+def is_openapi(value: Any) -> bool:
+    """Whether a parsed file is an OpenAPI 3 or Swagger 2 description."""
+    root = mapping(value)
+    version = str(root.get("openapi") or root.get("swagger") or "")
+    return version[:1] in ("2", "3") and any(
+        isinstance(root.get(key), Mapping) for key in ("paths", "components", "webhooks", "definitions")
+    )
+
+
+def is_schema(value: Any) -> bool:
+    """Whether a parsed file is a JSON Schema that says so."""
+    root = mapping(value)
+    dialect = root.get("$schema")
+    return isinstance(dialect, str) and "json-schema.org" in dialect
+
+
+def parse_openapi(root: Mapping[str, Any], *, name: str, limits: ParseLimits) -> Extract:
+    """An API description as text: an overview, then the operations in order, webhooks, and schemas.
+
+    The metadata of an operation's chunks has `kind`, `method`, `path`, `operation_id` and `tags`,
+    that of a schema's `kind` and `schema`.
+    """
+    writer = TextWriter(name, limits)
+    info = mapping(root.get("info"))
+    title = label(str(info.get("title") or name))
+    overview = _overview(root, title)
+    writer.add(overview, "record", heading_path=(title,), metadata={"kind": "overview"})
+    operations = 0
+    renderer = _Operations(root, title)
+    for path, metadata, text in renderer.all():
+        writer.add(text, "record", heading_path=path, metadata=metadata)
+        operations += 1
+    schemas = mapping(mapping(root.get("components")).get("schemas")) or mapping(root.get("definitions"))
+    _write_schemas(writer, renderer.fields, schemas, (title, "Schemas"))
+    version = str(root.get("openapi") or root.get("swagger"))
+    return Extract(
+        writer.text,
+        writer.blocks,
+        "application/vnd.oai.openapi",
+        title=title,
+        metadata={
+            "format": f"{'OpenAPI' if 'openapi' in root else 'Swagger'} {short(version)}",
+            "api_version": short(info.get("version", "")),
+            "operations": operations,
+            "schemas": len(schemas),
+        },
+    )
+
+
+def parse_schema(root: Mapping[str, Any], *, name: str, limits: ParseLimits) -> Extract:
+    """A JSON Schema as text: its own fields, then each of its definitions."""
+    writer = TextWriter(name, limits)
+    fields = Fields(Resolver(root))
+    title = label(str(root.get("title") or name))
+    text = _schema_text(title, root, fields)
+    writer.add(text, "record", heading_path=(title,), metadata=_schema_metadata(title))
+    definitions = {**mapping(root.get("definitions")), **mapping(root.get("$defs"))}
+    _write_schemas(writer, fields, definitions, (title, "Definitions"))
+    return Extract(
+        writer.text,
+        writer.blocks,
+        "application/schema+json",
+        title=title,
+        metadata={"schemas": len(definitions)},
+    )
+
+
+def _overview(root: Mapping[str, Any], title: str) -> str:
+    info = mapping(root.get("info"))
+    version = f" {short(info['version'])}" if info.get("version") else ""
+    tags = [
+        f"- {short(tag.get('name'))}: {one_line(tag.get('description'))}".rstrip(": ")
+        for tag in map(mapping, sequence(root.get("tags"))[:_MAX_TAGS])
+    ]
+    parts = [
+        f"{title}{version}",
+        prose(info.get("description") or info.get("summary")),
+        _listed("Servers:", _servers(root)),
+        _listed("Authentication:", _security_schemes(root)),
+        _listed("Sections:", tags),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _listed(head: str, lines: list[str]) -> str:
+    """A head line with what it lists, empty when there is nothing to list."""
+    return "\n".join([head, *lines]) if lines else ""
+
+
+def _servers(root: Mapping[str, Any]) -> list[str]:
+    servers = [
+        f"- {short(server.get('url'))} {one_line(server.get('description'))}".rstrip()
+        for server in map(mapping, sequence(root.get("servers"))[:_MAX_SERVERS])
+    ]
+    if root.get("host") or root.get("basePath"):
+        scheme = (sequence(root.get("schemes")) or ["https"])[0]
+        servers.append(f"- {short(scheme)}://{short(root.get('host') or '')}{short(root.get('basePath') or '')}")
+    return servers
+
+
+def _security_schemes(root: Mapping[str, Any]) -> list[str]:
+    schemes = mapping(mapping(root.get("components")).get("securitySchemes"))
+    lines = []
+    for key, value in (schemes or mapping(root.get("securityDefinitions"))).items():
+        scheme = mapping(value)
+        words = " ".join(short(scheme[word]) for word in ("type", "scheme", "in", "name") if word in scheme)
+        lines.append(f"- {short(key)} ({words}): {one_line(scheme.get('description'))}".rstrip(": "))
+    return lines
+
+
+def _write_schemas(writer: TextWriter, fields: Fields, schemas: Mapping[str, Any], path: tuple[str, ...]) -> None:
+    for key, schema in schemas.items():
+        name = label(key)
+        text = _schema_text(name, schema, fields)
+        writer.add(text, "record", heading_path=(*path, name), metadata=_schema_metadata(key))
+
+
+def _schema_metadata(name: str) -> dict[str, Any]:
+    return {"kind": "schema", "schema": name}
+
+
+def _schema_text(name: str, schema: Any, fields: Fields) -> str:
+    head = f"Schema {name} ({fields.type_of(schema)})"
+    remarks = fields.remarks(schema)
+    return "\n".join([head, *([remarks] if remarks else []), *fields.lines(schema)])
+
+
+class _Operations:
+    """Renders the operations of one description."""
+
+    def __init__(self, root: Mapping[str, Any], title: str) -> None:
+        self.root = root
+        self.title = title
+        self.resolver = Resolver(root)
+        self.fields = Fields(self.resolver)
+
+    def all(self) -> Iterator[tuple[tuple[str, ...], dict[str, Any], str]]:
+        """Heading path, metadata and text of each operation, then of each webhook."""
+        for section, prefix in (("paths", ""), ("webhooks", "Webhook ")):
+            for path, item in mapping(self.root.get(section)).items():
+                resolved = self.resolver.resolve(item)[0]
+                for method in _METHODS:
+                    if isinstance(operation := resolved.get(method), Mapping):
+                        yield self._operation(method.upper(), path, prefix, resolved, operation)
+
+    def _operation(
+        self, method: str, path: str, prefix: str, item: Mapping[str, Any], operation: Mapping[str, Any]
+    ) -> tuple[tuple[str, ...], dict[str, Any], str]:
+        head = f"{prefix}{method} {path}"
+        tags = [label(str(tag)) for tag in sequence(operation.get("tags"))[:8]]
+        metadata: dict[str, Any] = {
+            "kind": "webhook" if prefix else "operation",
+            "method": method,
+            "path": path,
+        }
+        if operation.get("operationId"):
+            metadata["operation_id"] = str(operation["operationId"])
+        if tags:
+            metadata["tags"] = tags
+        parameters = [
+            self.resolver.resolve(parameter)[0]
+            for level in (item, operation)
+            for parameter in sequence(level.get("parameters"))[:_MAX_PARAMETERS]
+        ]
+        parts = [
+            self._head(head, operation, item, tags),
+            self._parameters(head, parameters),
+            self._body(head, operation, parameters),
+            self._responses(head, mapping(operation.get("responses"))),
+            self._callbacks(head, mapping(operation.get("callbacks"))),
+        ]
+        heading_path = (self.title, *tags[:1], label(head))
+        return heading_path, metadata, "\n\n".join(part for part in parts if part)
+
+    def _head(self, head: str, operation: Mapping[str, Any], item: Mapping[str, Any], tags: list[str]) -> str:
+        lines = [head, one_line(operation.get("summary") or item.get("summary"))]
+        if is_true(operation.get("deprecated")):
+            lines.append("Deprecated.")
+        lines.append(prose(operation.get("description") or item.get("description")))
+        if operation.get("operationId"):
+            lines.append(f"Operation: {short(operation['operationId'])}")
+        if tags:
+            lines.append(f"Section: {', '.join(tags)}")
+        security = [
+            " and ".join(map(short, requirement))
+            for requirement in map(mapping, sequence(operation.get("security", self.root.get("security")))[:8])
+            if requirement
+        ]
+        if security:
+            lines.append(f"Authentication: {' or '.join(security)}")
+        return "\n".join(line for line in lines if line)
+
+    def _parameters(self, head: str, parameters: list[Mapping[str, Any]]) -> str:
+        # a parameter of the operation replaces the one of the path with the same name and place
+        named = {(str(parameter.get("name")), parameter.get("in")): parameter for parameter in parameters}
+        lines = [
+            self._field(parameter, f"{place}, ")
+            for (_, place), parameter in named.items()
+            if place not in ("body", "formData")
+        ]
+        return _listed(f"Parameters of {head}:", lines)
+
+    def _field(self, parameter: Mapping[str, Any], place: str) -> str:
+        schema = parameter.get("schema") or next(
+            (mapping(media).get("schema") for media in mapping(parameter.get("content")).values()), None
+        )
+        schema = schema if schema is not None else parameter  # Swagger 2 writes the type beside the name
+        flag = ", required" if is_true(parameter.get("required")) else ""
+        text = f"- {short(parameter.get('name'))} ({place}{self.fields.type_of(schema)}{flag})"
+        own = one_line(parameter.get("description")) if schema is not parameter else ""
+        remarks = self.fields.remarks(schema, described=bool(own))
+        described = " ".join(part for part in (own, remarks) if part)
+        return f"{text}: {described}" if described else text
+
+    def _body(self, head: str, operation: Mapping[str, Any], parameters: list[Mapping[str, Any]]) -> str:
+        body = self.resolver.resolve(operation.get("requestBody"))[0]
+        content = mapping(body.get("content"))
+        if content:
+            media_type, schema = _preferred(content)
+            return self._body_text(head, media_type, is_true(body.get("required")), body, schema)
+        for parameter in parameters:
+            if parameter.get("in") == "body":
+                consumes = sequence(operation.get("consumes")) or sequence(self.root.get("consumes"))
+                media_type = short(consumes[0]) if consumes else "application/json"
+                required = is_true(parameter.get("required"))
+                return self._body_text(head, media_type, required, parameter, parameter.get("schema"))
+        form = [self._field(parameter, "") for parameter in parameters if parameter.get("in") == "formData"]
+        return _listed(f"Request body of {head} (form fields):", form)
+
+    def _body_text(self, head: str, media_type: str, required: bool, body: Mapping[str, Any], schema: Any) -> str:
+        words = [media_type, "required" if required else "optional", self.fields.type_of(schema)]
+        lines = [f"Request body of {head} ({', '.join(words)}):", one_line(body.get("description"))]
+        lines.extend(self.fields.lines(schema))
+        return "\n".join(line for line in lines if line)
+
+    def _responses(self, head: str, responses: Mapping[str, Any]) -> str:
+        lines = []
+        for status, value in islice(responses.items(), _MAX_RESPONSES):
+            response = self.resolver.resolve(value)[0]
+            content = mapping(response.get("content"))
+            schema = _preferred(content)[1] if content else response.get("schema")
+            line = f"- {short(status)}: {one_line(response.get('description'))}".rstrip(": ")
+            if schema is not None:
+                line += f" Returns {self.fields.type_of(schema)}."
+            lines.append(line)
+            inline = "$ref" not in mapping(schema) and "$ref" not in mapping(mapping(schema).get("items"))
+            if schema is not None and inline:
+                lines.extend(f"  {field}" for field in self.fields.lines(schema, limit=30))
+        return _listed(f"Responses of {head}:", lines)
+
+    def _callbacks(self, head: str, callbacks: Mapping[str, Any]) -> str:
+        lines = []
+        for name, value in islice(callbacks.items(), _MAX_RESPONSES):
+            for url, item in islice(self.resolver.resolve(value)[0].items(), _MAX_RESPONSES):
+                for method in _METHODS:
+                    if isinstance(operation := mapping(item).get(method), Mapping):
+                        summary = one_line(operation.get("summary") or operation.get("description"))
+                        lines.append(f"- {short(name)}: {method.upper()} {short(url)} {summary}".rstrip())
+        return _listed(f"Callbacks of {head}:", lines)
+
+
+def _preferred(content: Mapping[str, Any]) -> tuple[str, Any]:
+    """The media type to show: JSON, then forms, then whatever comes first."""
+    for wanted in ("application/json", *_FORM_TYPES):
+        if wanted in content:
+            return wanted, mapping(content[wanted]).get("schema")
+    for media_type, media in content.items():
+        return short(media_type), mapping(media).get("schema")
+    return "any", None

@@ -1,0 +1,236 @@
+"""The schemas of an API description: references resolved, fields as lines of text.
+
+Every walk here is bounded: references by the chain already followed, nesting by depth, width by a
+budget of lines, because a description may refer to itself and a small one can unfold without end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+MAX_FIELD_DEPTH = 3
+MAX_FIELDS = 120
+_MAX_HOPS = 16
+_MAX_PARTS = 24  # alternatives, enum values, parts of an allOf
+_MAX_VALUE = 80
+_MAX_LINE = 4_000
+_MAX_REFERENCE = 1_000
+# Schemas visited for one rendering, and for one description before it becomes stingy.
+_STEPS = 1_000
+_STEPS_IN_ALL = 300_000
+_STEPS_WHEN_STINGY = 50
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,300}>")
+_SPACES = re.compile(r"\s+")
+_ESCAPES = (("~1", "/"), ("~0", "~"))
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """`value` where it is an object, else an empty one: descriptions in the wild are rarely valid."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def sequence(value: Any) -> list[Any]:
+    """`value` where it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def prose(value: Any) -> str:
+    """A description without HTML tags; empty for anything that isn't text."""
+    return _TAG.sub(" ", value).strip() if isinstance(value, str) else ""
+
+
+def one_line(value: Any) -> str:
+    """A description on one line of at most 4,000 characters."""
+    text = _SPACES.sub(" ", prose(value[: 2 * _MAX_LINE] if isinstance(value, str) else "")).strip()
+    return text if len(text) <= _MAX_LINE else text[: _MAX_LINE - 1] + "…"
+
+
+def short(value: Any) -> str:
+    """A scalar as text of at most 80 characters; containers, which may be endless, are not shown."""
+    if isinstance(value, str):
+        text = _SPACES.sub(" ", value[: 8 * _MAX_VALUE]).strip()
+    else:
+        text = json.dumps(value) if value is None or isinstance(value, bool) else "…"
+    return text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…"
+
+
+def is_true(value: Any) -> bool:
+    """Whether a flag is set, also where somebody quoted it."""
+    return value is True or value == "true"
+
+
+class Resolver:
+    """Follows the local references (`#/...`) of one description."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+
+    def resolve(self, node: Any) -> tuple[Mapping[str, Any], str | None]:
+        """The object that a node stands for, and the name of the reference when it was one.
+
+        A reference that leads nowhere, in a circle or out of the document gives an empty object.
+        """
+        found = mapping(node)
+        name: str | None = None
+        seen: set[str] = set()
+        while isinstance(reference := found.get("$ref"), str):
+            name = name or ref_name(reference)
+            if reference in seen or len(seen) >= _MAX_HOPS:
+                return {}, name
+            seen.add(reference)
+            found = mapping(self._lookup(reference))
+        return found, name
+
+    def _lookup(self, reference: str) -> Any:
+        if not reference.startswith("#") or len(reference) > _MAX_REFERENCE:
+            return None
+        node: Any = self._root
+        for part in reference[1:].split("/")[1:]:
+            key = unquote(part)
+            for escape, character in _ESCAPES:
+                key = key.replace(escape, character)
+            if isinstance(node, list) and key.isdigit() and len(key) < 6 and int(key) < len(node):
+                node = node[int(key)]
+            else:
+                node = mapping(node).get(key)
+        return node
+
+
+def ref_name(reference: str) -> str:
+    """`Refund` of `#/components/schemas/Refund`; a reference to another document stays as it is."""
+    return (
+        short(unquote(reference[-_MAX_REFERENCE:].rsplit("/", 1)[-1]))
+        if reference.startswith("#")
+        else short(reference)
+    )
+
+
+class Fields:
+    """Writes the fields of schemas as indented lines, `- name (type, required): description`."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._steps = self._steps_in_all = 0
+
+    def lines(self, schema: Any, *, limit: int = MAX_FIELDS) -> list[str]:
+        """The fields of a schema, nested objects below their field; the last line says when there are more."""
+        result: list[str] = []
+        self._steps_in_all += self._steps
+        self._steps = 0
+        for line in self._walk(schema, 0, ()):
+            if len(result) >= limit:
+                result.append("- and more fields, which the description lists")
+                break
+            result.append(line)
+        return result
+
+    def type_of(self, schema: Any, depth: int = 0) -> str:
+        """A type in words: `integer (int64)`, `array of Refund`, `string or null`, `one of Card, Iban`."""
+        node = mapping(schema)
+        if "$ref" in node:
+            return self._resolver.resolve(node)[1] or "object"
+        if depth > MAX_FIELD_DEPTH:
+            return "object"
+        for keyword, words in (("oneOf", "one of"), ("anyOf", "any of")):
+            if choices := sequence(node.get(keyword)):
+                return f"{words} {self._joined(choices, depth, ', ')}"
+        if parts := sequence(node.get("allOf")):
+            names = [self._resolver.resolve(part)[1] for part in parts[:_MAX_PARTS]]
+            return " with ".join(name for name in names if name) or "object"
+        return self._simple_type(node, depth)
+
+    def _simple_type(self, node: Mapping[str, Any], depth: int) -> str:
+        kind = node.get("type")
+        kinds = [short(item) for item in (kind[:_MAX_PARTS] if isinstance(kind, list) else [kind]) if item]
+        if not kinds:
+            kinds = ["object" if "properties" in node else "array" if "items" in node else "any"]
+        if "array" in kinds and node.get("items"):
+            kinds[kinds.index("array")] = f"array of {self.type_of(node['items'], depth + 1)}"
+        if is_true(node.get("nullable")) and "null" not in kinds:
+            kinds.append("null")
+        text = " or ".join(kinds)
+        return f"{text} ({short(node['format'])})" if node.get("format") else text
+
+    def _joined(self, choices: list[Any], depth: int, separator: str) -> str:
+        words = [self.type_of(choice, depth + 2) for choice in choices[:_MAX_PARTS]]
+        more = ["…"] if len(choices) > _MAX_PARTS else []
+        return separator.join(dict.fromkeys(words + more))
+
+    def remarks(self, schema: Any, *, described: bool = False) -> str:
+        """What a schema is and which values it allows, on one line; only the values where it is `described`."""
+        node = mapping(schema)
+        resolved = self._resolver.resolve(node)[0]
+        words = node.get("description") or resolved.get("description") or resolved.get("title")
+        parts = ["" if described else one_line(words)]
+        values = sequence(resolved.get("enum")) or sequence(mapping(resolved.get("items")).get("enum"))
+        if values:
+            more = ", …" if len(values) > _MAX_PARTS else ""
+            parts.append(f"One of: {', '.join(map(short, values[:_MAX_PARTS]))}{more}.")
+        for keyword, words in (
+            ("const", "Always"),
+            ("default", "Default:"),
+            ("minimum", "At least"),
+            ("maximum", "At most"),
+            ("maxLength", "Longest:"),
+            ("example", "Example:"),
+        ):
+            value = resolved.get(keyword)
+            if keyword in resolved and not isinstance(value, Mapping | list):
+                parts.append(f"{words} {short(value)}.")
+        if is_true(resolved.get("readOnly")):
+            parts.append("Read-only.")
+        if is_true(resolved.get("deprecated")):
+            parts.append("Deprecated.")
+        return " ".join(part for part in parts if part)
+
+    def _walk(self, schema: Any, depth: int, seen: tuple[str, ...]) -> Iterator[str]:
+        """The lines below a schema; `seen` names the references that lead here."""
+        node, name = self._resolver.resolve(schema)
+        if depth > MAX_FIELD_DEPTH or (name is not None and name in seen) or not self._step():
+            return
+        seen = (*seen, name) if name else seen
+        indent = "  " * depth
+        required: set[str] = set()
+        for field, value, needed in self._properties(node, seen, required, 0):
+            flag = ", required" if needed or field in required else ""
+            remarks = self.remarks(value)
+            yield f"{indent}- {short(field)} ({self.type_of(value)}{flag})" + (f": {remarks}" if remarks else "")
+            yield from self._walk(self._inner(value), depth + 1, seen)
+        if not depth and "items" in node:
+            yield from self._walk(node["items"], depth + 1, seen)
+        for choice in (sequence(node.get("oneOf")) or sequence(node.get("anyOf")))[:_MAX_PARTS]:
+            for number, line in enumerate(self._walk(choice, depth + 1, seen)):
+                if not number:
+                    yield f"{indent}- as {self.type_of(choice)}:"
+                yield line
+
+    def _step(self) -> bool:
+        """Whether the walk may visit one more schema."""
+        self._steps += 1
+        return self._steps <= (_STEPS if self._steps_in_all < _STEPS_IN_ALL else _STEPS_WHEN_STINGY)
+
+    def _inner(self, value: Any) -> Any:
+        """What a field's own fields are in: the field, or the elements of a list."""
+        return self._resolver.resolve(value)[0].get("items", value)
+
+    def _properties(
+        self, node: Mapping[str, Any], seen: tuple[str, ...], required: set[str], nesting: int
+    ) -> Iterator[tuple[str, Any, bool]]:
+        """Each field of a schema and of the parts it is made of, with whether it is required."""
+        required.update(item for item in sequence(node.get("required")) if isinstance(item, str))
+        parts = [
+            (part, name)
+            for part, name in map(self._resolver.resolve, sequence(node.get("allOf"))[:_MAX_PARTS])
+            if name is None or name not in seen
+        ]
+        for part, _ in parts:
+            required.update(item for item in sequence(part.get("required")) if isinstance(item, str))
+        for part, name in parts:
+            if nesting < MAX_FIELD_DEPTH and self._step():
+                yield from self._properties(part, (*seen, name) if name else seen, required, nesting + 1)
+        for field, value in mapping(node.get("properties")).items():
+            yield field, value, field in required

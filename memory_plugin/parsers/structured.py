@@ -1,0 +1,144 @@
+"""JSON, JSON lines and YAML: API descriptions and schemas by meaning, other data as an outline."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from memory_plugin.errors import DocumentError
+from memory_plugin.parsers.base import Extract, ParseLimits, TextWriter, label, too_deep
+from memory_plugin.parsers.code import parse_code
+
+MAX_DEPTH = 100
+_YAML_API = re.compile(r"^[\"']?(?:openapi|swagger|\$schema)[\"']?[ \t]*:", re.MULTILINE)
+_INDENT = "  "
+
+
+def parse_json(text: str, *, name: str, limits: ParseLimits) -> Extract:
+    """A JSON file: an OpenAPI or Swagger description, a JSON Schema, or any other data.
+
+    Raises:
+        DocumentError: not JSON, or nested deeper than 100 levels.
+    """
+    value = load_json(text, name)
+    return _parse_api(value, name, limits) or _parse_outline(value, name, limits)
+
+
+def parse_yaml(text: str, *, name: str, limits: ParseLimits) -> Extract:
+    """A YAML file: an API description or a schema, or else the source as it stands, comments and all.
+
+    Raises:
+        DocumentError: an API description that isn't valid YAML.
+        UnsupportedError: PyYAML isn't installed, and the file is an API description.
+    """
+    if _YAML_API.search(text):
+        from memory_plugin.parsers.yaml_events import load_yaml
+
+        extract = _parse_api(load_yaml(text, name, MAX_DEPTH), name, limits)
+        if extract is not None:
+            return extract
+    return parse_code(text, "yaml")
+
+
+def parse_json_lines(text: str, *, name: str, limits: ParseLimits) -> Extract:
+    """One record per line, each with its line number.
+
+    Raises:
+        DocumentError: a line is not JSON.
+    """
+    writer = TextWriter(name, limits)
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1):
+        if line.strip():
+            value = load_json(line, name, number)
+            writer.add(_outline(value, name), "record", line=number)
+    return Extract(writer.text, writer.blocks, "application/x-ndjson")
+
+
+def load_json(text: str, name: str, line: int | None = None) -> Any:
+    """The value of a JSON text, numbers as they are written."""
+    try:
+        # numbers stay text: nothing here reckons with them, and nothing is lost or refused for its length
+        return json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+    except json.JSONDecodeError as error:
+        raise DocumentError(
+            f"'{label(name)}' is not valid JSON: {error.msg} at line {line or error.lineno}, column {error.colno}.",
+            name=name,
+        ) from error
+    except RecursionError as error:
+        raise too_deep(name, MAX_DEPTH) from error
+
+
+def _parse_api(value: Any, name: str, limits: ParseLimits) -> Extract | None:
+    from memory_plugin.parsers.openapi import is_openapi, is_schema, parse_openapi, parse_schema
+
+    if is_openapi(value):
+        return parse_openapi(value, name=name, limits=limits)
+    if is_schema(value):
+        return parse_schema(value, name=name, limits=limits)
+    return None
+
+
+def _parse_outline(value: Any, name: str, limits: ParseLimits) -> Extract:
+    """The records of a list, or the members of an object, as blocks of indented `key: value` lines."""
+    writer = TextWriter(name, limits)
+    for path, part in _parts(value):
+        writer.add(_outline(part, name), "record", heading_path=path)
+    return Extract(writer.text, writer.blocks, "application/json")
+
+
+def _parts(value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """What stands on its own: list elements, and objects' members that are containers; the rest together."""
+    if isinstance(value, list):
+        for item in value:
+            yield (), item
+        return
+    if not isinstance(value, Mapping):
+        yield (), value
+        return
+    plain = {key: item for key, item in value.items() if not isinstance(item, Mapping | list) or not item}
+    if plain:
+        yield (), plain
+    for key, item in value.items():
+        if key in plain:
+            continue
+        if isinstance(item, list) and any(isinstance(element, Mapping | list) for element in item):
+            for element in item:
+                yield (label(key),), element
+        else:
+            yield (label(key),), {key: item}
+
+
+def _outline(value: Any, name: str) -> str:
+    lines: list[str] = []
+    _write(value, "", "", lines, name)
+    return "\n".join(lines)
+
+
+def _write(value: Any, lead: str, indent: str, lines: list[str], name: str) -> None:
+    """Append the lines of a value; `lead` begins the first of them, `indent` the others."""
+    if len(indent) > MAX_DEPTH * len(_INDENT):
+        raise too_deep(name, MAX_DEPTH)
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            if isinstance(item, Mapping | list) and item:
+                lines.append(f"{lead}{key}:")
+                _write(item, indent + _INDENT, indent + _INDENT, lines, name)
+            else:
+                lines.append(f"{lead}{key}: {_scalar(item)}")
+            lead = indent
+    elif isinstance(value, list) and value:
+        for item in value:
+            _write(item, f"{lead}- ", indent + _INDENT, lines, name)
+            lead = indent
+    else:
+        lines.append(lead + _scalar(value))
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping | Sequence):
+        return "{}" if isinstance(value, Mapping) else "[]"
+    return json.dumps(value)

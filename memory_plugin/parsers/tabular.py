@@ -1,0 +1,130 @@
+"""CSV and other tables: rows in groups, each group with the header above it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+
+from memory_plugin.chunking import MAX_TOKENS, TARGET_TOKENS, count_tokens
+from memory_plugin.errors import DocumentError
+from memory_plugin.parsers.base import Extract, ParseLimits, TextWriter, label
+
+_DELIMITERS = ",;\t|"
+_NUMBER = re.compile(r"[-+]?[\d\s.,:/%€$£]+$")
+_SPACES = re.compile(r"\s+")
+
+Row = tuple[int | None, Sequence[str]]  # the line it begins at, and its cells
+
+
+def parse_csv(text: str, *, name: str, limits: ParseLimits, delimiter: str | None = None) -> Extract:
+    """A table with `column | column` rows; a row too long for its header becomes `column: value` lines.
+
+    The delimiter is found by how evenly it divides the first lines. The first row is the header
+    unless one of its cells is empty, a number or there twice.
+
+    Raises:
+        DocumentError: the quoting is broken.
+    """
+    delimiter = delimiter or _find_delimiter(text)
+    rows = _rows(text, name, delimiter)
+    first = next(rows, None)
+    if first is None:
+        raise DocumentError(f"'{label(name)}' has no rows.", name=name)
+    writer = TextWriter(name, limits)
+    header = _header(first[1])
+    write_table(writer, header, rows if header else _chain(first, rows))
+    media_type = "text/tab-separated-values" if delimiter == "\t" else "text/csv"
+    return Extract(writer.text, writer.blocks, media_type, metadata={"columns": header or []})
+
+
+def write_table(
+    writer: TextWriter, header: Sequence[str] | None, rows: Iterator[Row], heading_path: Sequence[str] = ()
+) -> None:
+    """Write rows in blocks of about a chunk's size, each with the header line above it."""
+    head = " | ".join(map(_cell, header)) if header else ""
+    head_tokens = count_tokens(head) + 1 if head else 0
+    group: list[str] = []
+    tokens, first_line = head_tokens, None
+
+    def flush() -> None:
+        nonlocal tokens
+        if group:
+            text = "\n".join([head, *group] if head else group)
+            writer.add(text, "table", heading_path=heading_path, line=first_line)
+        group.clear()
+        tokens = head_tokens
+
+    empty = True
+    for line, cells in rows:
+        row = " | ".join(map(_cell, cells))
+        if not row.strip(" |"):
+            continue
+        empty = False
+        size = count_tokens(row) + 1
+        if header and head_tokens + size > MAX_TOKENS - 10:
+            flush()
+            writer.add(_record(header, cells), "record", heading_path=heading_path, line=line)
+            continue
+        if tokens + size > TARGET_TOKENS:
+            flush()
+        if not group:
+            first_line = line
+        group.append(row)
+        tokens += size
+    flush()
+    if empty and head:
+        writer.add(head, "table", heading_path=heading_path)
+
+
+def _record(header: Sequence[str], cells: Sequence[str]) -> str:
+    lines = []
+    for number, value in enumerate(cells):
+        column = _cell(header[number]) if number < len(header) else f"column {number + 1}"
+        if value.strip():
+            lines.append(f"{column}: {value.strip()}")
+    return "\n".join(lines)
+
+
+def _cell(value: str) -> str:
+    return _SPACES.sub(" ", value).strip()
+
+
+def _header(cells: Sequence[str]) -> list[str] | None:
+    names = [_cell(cell) for cell in cells]
+    usable = all(names) and len(set(names)) == len(names) and not any(map(_NUMBER.match, names))
+    return names if usable else None
+
+
+def _rows(text: str, name: str, delimiter: str) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    line = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DocumentError(
+            f"'{label(name)}' is not a readable table: {error} (line {reader.line_num}).", name=name
+        ) from error
+
+
+def _chain(first: Row, rows: Iterator[Row]) -> Iterator[Row]:
+    yield first
+    yield from rows
+
+
+def _find_delimiter(text: str) -> str:
+    sample = [line for line in text[:20_000].splitlines()[:20] if line.strip()]
+    if len(sample) > 1 and len(text) > 20_000:
+        sample.pop()  # cut in the middle
+
+    def evenness(delimiter: str) -> tuple[int, int]:
+        counts = [line.count(delimiter) for line in sample]
+        usual = max(set(counts), key=counts.count, default=0)
+        return (counts.count(usual) if usual else 0, usual)
+
+    best = max(_DELIMITERS, key=evenness)
+    return best if evenness(best)[1] else ","
