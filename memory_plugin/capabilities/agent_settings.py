@@ -24,6 +24,7 @@ ATTEMPTS = 100
 _SCOPES: tuple[SettingsScope, ...] = get_args(SettingsScope)
 _MAX_VERSION = 2**31 - 1
 _COLUMNS = "scope, scope_id, name, version, value, valid_from, set_by, reason"
+_ANSWER = _COLUMNS.replace("value,", "value::text AS value,")
 
 # The value is compared as text: for jsonb 1 and 1.0 are the same number, for a program they are
 # not. A concurrent writer of the same version makes the INSERT do nothing; `written` then has no row.
@@ -41,9 +42,10 @@ WITH latest AS (
     ON CONFLICT DO NOTHING
     RETURNING {_COLUMNS}
 )
-SELECT {_COLUMNS}, true AS done FROM written
+SELECT {_ANSWER}, true AS done FROM written
 UNION ALL
-SELECT {_COLUMNS}, value::text = (SELECT value::text FROM wanted) FROM latest WHERE NOT EXISTS (SELECT FROM written)
+SELECT {_ANSWER}, value::text = (SELECT value::text FROM wanted) FROM latest
+WHERE NOT EXISTS (SELECT FROM written)
 """
 _GIVEN_VALUE = "SELECT $5::text::jsonb AS value"
 _OLD_VALUE = """
@@ -54,7 +56,7 @@ _OLD_VALUE = """
 _ACTIVE = f"""
 SELECT latest.* FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS wanted (scope, scope_id, place)
 CROSS JOIN LATERAL (
-    SELECT {_COLUMNS} FROM {{s}}.agent_settings a
+    SELECT {_ANSWER} FROM {{s}}.agent_settings a
     WHERE a.tenant_id = $1 AND a.scope = wanted.scope AND a.scope_id = wanted.scope_id AND a.name = $2
     ORDER BY a.version DESC LIMIT 1
 ) AS latest
@@ -62,20 +64,20 @@ ORDER BY wanted.place LIMIT $5
 """
 
 _HISTORY = f"""
-SELECT {_COLUMNS} FROM {{s}}.agent_settings
+SELECT {_ANSWER} FROM {{s}}.agent_settings
 WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3 AND name = $4
 ORDER BY version DESC LIMIT $5
 """
 
 _AT = f"""
-SELECT {_COLUMNS} FROM {{s}}.agent_settings
+SELECT {_ANSWER} FROM {{s}}.agent_settings
 WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3 AND name = $4 AND valid_from <= $5
 ORDER BY valid_from DESC, version DESC LIMIT 1
 """
 
 _VERSIONS = f"""
-SELECT {_COLUMNS} FROM {{s}}.agent_settings
-WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3 AND name = $4 AND version = ANY ($5::integer[])
+SELECT {_ANSWER} FROM {{s}}.agent_settings
+WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3 AND name = $4 AND version IN ($5, $6)
 """
 
 _DELETE = """
@@ -147,8 +149,8 @@ class AgentSettingsStore:
         text = dumps_exact(value, tuples=True)
         if text is None:
             raise InvalidInputError(
-                f"The value of setting {name!r} cannot be kept as JSON: use text, numbers, booleans, None, lists, "
-                "and dicts with text keys, not nested too deep."
+                f"The value of setting {name!r} cannot be kept as JSON: use text, numbers, booleans, None, "
+                "lists, and dicts with text keys, not nested too deep."
             )
         if schema is not None:
             _check_schema(name, value, schema)
@@ -256,7 +258,7 @@ class AgentSettingsStore:
         """
         key = _key(name, scope, scope_id)
         wanted = [positive_limit(number, "version", maximum=_MAX_VERSION) for number in (before, after)]
-        rows = await self._database.fetch(self._versions, self._tenant, *key, wanted)
+        rows = await self._database.fetch(self._versions, self._tenant, *key, *wanted)
         values = {row["version"]: loads_exact(row["value"]) for row in rows}
         for number in wanted:
             if number not in values:
@@ -279,7 +281,12 @@ class AgentSettingsStore:
         return {"agent_settings": count}
 
     async def _write(
-        self, statement: str, key: tuple[str, str, str], value: str | int, set_by: str | None, reason: str | None
+        self,
+        statement: str,
+        key: tuple[str, str, str],
+        value: str | int,
+        set_by: str | None,
+        reason: str | None,
     ) -> Record | None:
         """The version that holds the value now; None when the value to be taken does not exist."""
         who = None if set_by is None else identifier(set_by, "set_by")

@@ -80,7 +80,11 @@ DEFAULT_TEMPLATE = template(
 def diff(before: WorkingMemory | UserMemory | str, after: WorkingMemory | UserMemory | str) -> str:
     """What changed from one version to another, as a unified diff; empty when nothing did."""
     lines = difflib.unified_diff(
-        _content(before).splitlines(), _content(after).splitlines(), _label(before), _label(after), lineterm=""
+        _content(before).splitlines(),
+        _content(after).splitlines(),
+        _label(before),
+        _label(after),
+        lineterm="",
     )
     return "\n".join(lines)
 
@@ -141,8 +145,8 @@ class WorkingMemories:
                 return WorkingMemory(scope, scope_id, content, row["version"], row["updated_at"])
             if expected is not None and (row is None or row["version"] != expected):
                 raise ConflictError(
-                    f"The working memory of {scope} {scope_id!r} is at version {row['version'] if row else 0}, "
-                    f"not {expected}: read it again and repeat the change."
+                    f"The working memory of {scope} {scope_id!r} is at version "
+                    f"{row['version'] if row else 0}, not {expected}: read it again and repeat the change."
                 )
         raise ConflictError(
             f"The working memory of {scope} {scope_id!r} is being written all the time: try again later."
@@ -167,9 +171,7 @@ class WorkingMemories:
             InvalidInputError: not exactly one of `thread_id` and `user_id`, or an empty one.
         """
         return {
-            "working_memory": await self._database.fetchval(
-                self._delete, self._tenant, *_owner(thread_id, user_id)
-            )
+            "working_memory": await self._database.fetchval(self._delete, self._tenant, *_owner(thread_id, user_id))
         }
 
 

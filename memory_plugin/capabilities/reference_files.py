@@ -1,0 +1,204 @@
+"""Finding and reading the files that become reference documents.
+
+Nothing here touches the database; everything blocks, so it is called in a worker thread.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from memory_plugin.errors import ContentTooLargeError, DocumentError, InvalidInputError
+
+MAX_BYTES = 32 * 1024 * 1024
+"""Size a document may have."""
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The bytes of a document, what it is called, and where it is from.
+
+    `source` tells the document from all others of its collection and stays the same through its
+    versions; `digest` is the SHA-256 of `data`.
+    """
+
+    data: bytes
+    name: str
+    source: str
+    digest: bytes
+
+
+@dataclass(slots=True)
+class Found:
+    """The files that were found, each once, and what was named but gave none, with the reason."""
+
+    files: list[Path] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+def refuse_url(value: object) -> None:
+    """Raise InvalidInputError when the value is a URL: the store fetches nothing."""
+    if isinstance(value, str) and _URL.match(value):
+        raise InvalidInputError(
+            f"{value[:200]!r} is a URL, and fetching is not enabled: download it and add the file, "
+            "or pass its content as data= with source= set to the URL."
+        )
+
+
+def path_text(path: PathLike) -> str:
+    """The path as text the store can hold; bytes of a name that are no text are written in hexadecimal."""
+    return os.fsencode(Path(path).as_posix()).decode("utf-8", "backslashreplace")
+
+
+def of_bytes(data: bytes, *, name: str, source: str) -> Content:
+    """Content that is in memory already.
+
+    Raises:
+        ContentTooLargeError: over MAX_BYTES.
+    """
+    _check_size(name, len(data))
+    return Content(data, name, source, hashlib.sha256(data).digest())
+
+
+def read_file(path: PathLike, source: str | None = None) -> Content:
+    """Read a file; without a source given it is known by its absolute path, links resolved.
+
+    Raises:
+        DocumentError: missing, not a regular file, or not readable.
+        ContentTooLargeError: over MAX_BYTES.
+    """
+    try:
+        name = path_text(path)
+        resolved = Path(path).expanduser().resolve()
+        found = resolved.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise DocumentError(f"{name!r} is a folder: add its files with add_many.", name=name)
+        if not stat.S_ISREG(found.st_mode):
+            raise DocumentError(f"{name!r} is not a regular file: only files can be added.", name=name)
+        _check_size(name, found.st_size)
+        with resolved.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)  # it may have grown since
+    except FileNotFoundError as error:
+        raise DocumentError(
+            f"There is no file {name[:200]!r}: check the path, or pass a text as text=.", name=name[:200]
+        ) from error
+    # ValueError: a NUL in the path; RuntimeError: a loop of links, or no home directory for ~
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DocumentError(f"{name[:200]!r} cannot be read: {reason}.", name=name[:200]) from error
+    return of_bytes(data, name=path_text(resolved.name), source=source or path_text(resolved))
+
+
+def _check_size(name: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise ContentTooLargeError(
+            f"{name[:200]!r} is larger than the {MAX_BYTES // 1024**2} MiB a document may have: "
+            "split it; nothing was written."
+        )
+
+
+def find_files(paths: Iterable[PathLike] | PathLike, extensions: Collection[str]) -> Found:
+    """The files named by paths, folders (with all below them) and glob patterns, in a stable order.
+
+    In folders and patterns hidden files and files of other kinds are passed over. Links are
+    followed; a folder is entered once, so that links in a circle end.
+
+    Args:
+        extensions: of the files that are taken from folders, in lower case with the dot.
+    """
+    search = _Search(extensions)
+    for path in (paths,) if isinstance(paths, str | os.PathLike) else paths:
+        search.add(path)
+    return search.found
+
+
+class _Search:
+    def __init__(self, extensions: Collection[str]) -> None:
+        self.found = Found()
+        self._extensions = extensions
+        self._files: set[Path] = set()
+        self._folders: set[tuple[int, int]] = set()
+        self._repeated = False
+
+    def add(self, path: PathLike) -> None:
+        """Take what one argument names."""
+        name = str(path)
+        try:
+            refuse_url(path)
+            place = Path(path).expanduser()
+            if place.is_dir():
+                self._take_all(name, self._walk(place))
+            elif glob.has_magic(name) and not place.exists():
+                self._take_all(name, self._matches(place))
+            else:
+                self._take(place)  # whatever is wrong with it, reading it will say
+        except (InvalidInputError, OSError, ValueError, RuntimeError, TypeError) as error:
+            self._problem(name, str(error))
+
+    def _take_all(self, name: str, files: Iterator[Path]) -> None:
+        count, self._repeated = 0, False
+        for file in files:
+            if file.suffix.lower() in self._extensions and file.is_file():
+                count += 1
+                self._take(file)
+        if not count and not self._repeated:
+            self._problem(name, "Nothing here is a document of a known kind: check the path, or name the file itself.")
+
+    def _take(self, file: Path) -> None:
+        resolved = file.resolve()
+        if resolved not in self._files:
+            self._files.add(resolved)
+            self.found.files.append(file)
+
+    def _matches(self, pattern: Path) -> Iterator[Path]:
+        # pathlib, because the glob module follows links in a circle as long as the system lets it
+        known = next(place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
+        base, rest = Path(*pattern.parts[:known]), pattern.parts[known:]
+        show_hidden = any(part.startswith(".") for part in rest)
+        for match in sorted(base.glob(str(Path(*rest)))):
+            hidden = any(part.startswith(".") for part in match.relative_to(base).parts)
+            if hidden and not show_hidden:
+                continue
+            if match.is_dir():
+                yield from self._walk(match)
+            else:
+                yield match
+
+    def _walk(self, folder: Path) -> Iterator[Path]:
+        for root, folders, files in os.walk(folder, onerror=self._unreadable, followlinks=True):
+            if not self._enter(root):
+                folders.clear()
+                continue
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
+
+    def _enter(self, folder: str) -> bool:
+        """Whether the folder is there and was not visited yet."""
+        try:
+            found = Path(folder).stat()
+        except OSError:  # removed while we look
+            return False
+        identity = (found.st_dev, found.st_ino)
+        if identity in self._folders:
+            self._repeated = True
+            return False
+        self._folders.add(identity)
+        return True
+
+    def _unreadable(self, error: OSError) -> None:
+        self._problem(str(error.filename), f"The folder cannot be read: {error.strerror}.")
+
+    def _problem(self, name: str, reason: str) -> None:
+        self.found.problems.append((path_text(name), reason))

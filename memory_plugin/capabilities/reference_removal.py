@@ -1,0 +1,137 @@
+"""Erasing reference documents and old versions of them."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from memory_plugin.capabilities.reference_reader import ReferenceAccess, as_uuid, no_document
+from memory_plugin.capabilities.reference_writer import again_on_deadlock
+from memory_plugin.db.database import Database
+from memory_plugin.errors import InvalidInputError
+from memory_plugin.validation import identifier, positive_limit
+
+# Writers lock the row of their document: with it locked in an earlier statement, the one that
+# deletes sees all they wrote.
+_LOCK = """
+SELECT id FROM {s}.documents
+WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id = $2) AND ($3::text IS NULL OR user_id = $3)
+  AND ($4::text IS NULL OR collection = $4)
+ORDER BY id FOR UPDATE
+"""
+
+_REMOVE = """
+WITH places AS (
+    DELETE FROM {s}.chunk_places WHERE tenant_id = $1 AND document_id = ANY ($2::uuid[]) RETURNING 1
+), chunks AS (
+    DELETE FROM {s}.chunks WHERE tenant_id = $1 AND document_id = ANY ($2::uuid[]) RETURNING id
+), versions AS (
+    DELETE FROM {s}.document_versions WHERE tenant_id = $1 AND document_id = ANY ($2::uuid[]) RETURNING 1
+), documents AS (
+    DELETE FROM {s}.documents WHERE tenant_id = $1 AND id = ANY ($2::uuid[]) RETURNING 1
+), queue AS (
+    DELETE FROM {s}.index_queue q USING chunks c
+    WHERE q.tenant_id = $1 AND q.kind = 3 AND q.item = c.id::text RETURNING 1
+), found AS (
+    DELETE FROM {s}.passages WHERE tenant_id = $1 AND document_id = ANY ($2::uuid[]) RETURNING 1
+)
+SELECT (SELECT count(*) FROM documents) AS documents, (SELECT count(*) FROM versions) AS document_versions,
+       (SELECT count(*) FROM chunks) AS chunks, (SELECT count(*) FROM places) AS chunk_places,
+       (SELECT count(*) FROM found) AS passages, (SELECT count(*) FROM queue) AS index_queue
+"""
+
+# Not in the current version means not in the search index: nothing is to be done there.
+_PRUNE = """
+WITH old AS (
+    DELETE FROM {s}.document_versions v USING {s}.documents d
+    WHERE v.tenant_id = $1 AND v.document_id = ANY ($2::uuid[])
+      AND d.tenant_id = v.tenant_id AND d.id = v.document_id AND v.version <= d.version - $3
+    RETURNING v.document_id, v.version
+), places AS (
+    DELETE FROM {s}.chunk_places p USING old
+    WHERE p.tenant_id = $1 AND p.document_id = old.document_id AND p.version = old.version
+    RETURNING p.chunk_id
+), chunks AS (
+    DELETE FROM {s}.chunks c USING {s}.documents d
+    WHERE c.tenant_id = $1 AND c.id IN (SELECT chunk_id FROM places)
+      AND d.tenant_id = c.tenant_id AND d.id = c.document_id
+      AND NOT EXISTS (
+          SELECT FROM {s}.chunk_places p
+          WHERE p.tenant_id = $1 AND p.chunk_id = c.id AND p.version > d.version - $3
+      )
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM old) AS document_versions, (SELECT count(*) FROM places) AS chunk_places,
+       (SELECT count(*) FROM chunks) AS chunks
+"""
+
+
+class ReferenceRemover(ReferenceAccess):
+    """Erases documents; who names a user erases that user's own only."""
+
+    def __init__(self, database: Database, *, tenant: str, user_id: str | None = None) -> None:
+        super().__init__(database, tenant=tenant, user_id=user_id)
+        self._lock = database.sql(_LOCK)
+        self._remove = database.sql(_REMOVE)
+        self._prune = database.sql(_PRUNE)
+
+    async def remove(self, document_id: UUID | str, *, user_id: str | None = None) -> dict[str, int]:
+        """Erase a document with all versions and its place in the search; rows erased, by table.
+
+        Raises:
+            NotFoundError: there is none, or it is not the user's own.
+            InvalidInputError: not an id.
+        """
+        number = as_uuid(document_id, "document_id")
+        counts = await self._erase(number, self._user(user_id), None)
+        if not counts["documents"]:
+            raise no_document(number)
+        return counts
+
+    async def remove_user(self, user_id: str) -> dict[str, int]:
+        """Erase all documents of a user; rows erased, by table."""
+        return await self._erase(None, identifier(user_id, "user_id"), None)
+
+    async def remove_collection(self, collection: str, *, user_id: str | None = None) -> dict[str, int]:
+        """Erase a collection, or what the user has in it; rows erased, by table."""
+        return await self._erase(None, self._user(user_id), identifier(collection, "collection"))
+
+    async def prune_versions(
+        self, document_id: UUID | str | None = None, *, keep: int = 1, user_id: str | None = None
+    ) -> dict[str, int]:
+        """Erase old versions and the passages that only they have; rows erased, by table.
+
+        Citations of these versions can no longer be resolved.
+
+        Args:
+            document_id: of one document; None prunes all (of the user, where one is named).
+            keep: how many versions stay, the current one included.
+
+        Raises:
+            InvalidInputError: `keep` is less than 1.
+        """
+        if positive_limit(keep, "keep") < 1:
+            raise InvalidInputError("keep must be at least 1: the current version stays; use remove to erase it.")
+        number = None if document_id is None else as_uuid(document_id, "document_id")
+        return await self._locked(number, self._user(user_id), None, self._prune, keep)
+
+    async def _erase(self, document_id: UUID | None, user_id: str | None, collection: str | None) -> dict[str, int]:
+        return await self._locked(document_id, user_id, collection, self._remove)
+
+    async def _locked(
+        self,
+        document_id: UUID | None,
+        user_id: str | None,
+        collection: str | None,
+        statement: str,
+        *more: int,
+    ) -> dict[str, int]:
+        """Run a statement on the chosen documents while no one else writes them."""
+
+        async def run() -> dict[str, int]:
+            async with self._database.transaction() as connection:
+                rows = await connection.fetch(self._lock, self._tenant, document_id, user_id, collection)
+                counts = await connection.fetchrow(statement, self._tenant, [row["id"] for row in rows], *more)
+                assert counts is not None  # a SELECT without FROM always has a row
+                return dict(counts)
+
+        return await again_on_deadlock(run)
