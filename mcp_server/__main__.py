@@ -1,0 +1,45 @@
+"""The command: `python -m mcp_server`, installed as `memory-mcp`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+
+from mcp_server.settings import ServerSettings, parse
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server, or the check, and give the exit code."""
+    settings = parse(arguments)
+    # Standard output belongs to the protocol.
+    logging.basicConfig(
+        stream=sys.stderr, level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    return asyncio.run(_run(settings))
+
+
+async def _run(settings: ServerSettings) -> int:
+    if settings.check:
+        from mcp_server.check import check
+
+        return await check(settings)
+    from mcp_server.access import CoreAccess, open_configured
+    from mcp_server.server import build_server
+
+    access = CoreAccess(lambda: open_configured(settings))
+    server = build_server(access, read_only=settings.read_only)
+    if settings.http:
+        from mcp_server.http import serve_http
+
+        await serve_http(server, access, host=settings.host, port=settings.port)
+    else:
+        from mcp_server.stdio import serve_stdio
+
+        await serve_stdio(server)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

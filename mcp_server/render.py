@@ -1,0 +1,153 @@
+"""From stored text to an answer: harmless, fenced, within its budget, the same in text and in JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from mcp.types import CallToolResult, TextContent
+from pydantic_core import to_json
+
+from mcp_server.results import Answer
+
+A = TypeVar("A", bound=Answer)
+
+FENCE = "memory-data"
+"""The tag around stored text; stored text cannot contain it."""
+
+BYTES_PER_TOKEN = 4
+"""How much of an answer counts as a token; bytes, so that scripts with dense tokens get less text."""
+
+DEFAULT_TOKENS = 1500
+SMALLEST_BUDGET = 400
+LARGEST_BUDGET = 25_000
+
+_ENVELOPE = 320
+"""Bytes kept free for what the protocol adds to a result: its type, its flags, the server's name."""
+
+_SHORTEST_TEXT = 80
+"""Characters below which an entry is left out rather than cut further."""
+
+_GAP = r"[\s\u200b-\u200f\u2060\ufeff]*"
+_DELIMITER = re.compile(rf"<(?={_GAP}/?{_GAP}{_GAP.join(map(re.escape, FENCE))})", re.IGNORECASE)
+# Control characters, direction overrides, and the tag block: a person does not see them, a model reads them.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f\ud800-\udfff]"
+)
+_LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
+_PLAIN = re.compile(r"[\w.:/#@+=-]+\Z")
+
+
+def harmless(text: str) -> str:
+    """Stored text as an answer may carry it: no invisible characters, one kind of line break, no fence in it."""
+    text = _INVISIBLE.sub("", _LINE_BREAKS.sub("\n", text))
+    return _DELIMITER.sub("&lt;", text)
+
+
+def label(text: str | None, characters: int = 200) -> str | None:
+    """Stored text that stands beside other text, such as a title: harmless, on one line, not long."""
+    if not text:
+        return None
+    line = " ".join(harmless(text).split())
+    return line if len(line) <= characters else line[: characters - 1] + "…"
+
+
+def date(at: datetime | None) -> str | None:
+    """A time as answers show it: ISO 8601 in UTC, to the second."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at is not None else None
+
+
+def facts(answer: Answer) -> dict[str, Any]:
+    """The answer as JSON data, without what is not known."""
+    return answer.model_dump(mode="json", exclude_none=True)
+
+
+def as_text(answer: Answer) -> str:
+    """The same facts for clients that show only text, stored text fenced and marked line by line.
+
+    No line of stored text can pass for a line of ours: each starts with `> `, ours never do.
+    """
+    data = facts(answer)
+    lines = [data.pop("notice")]
+    stored = [name for name, value in data.items() if _is_stored(name, value)]
+    plain = {name: value for name, value in data.items() if name not in stored}
+    if plain:
+        lines.append(_line(plain))
+    if any(data[name] for name in stored):
+        lines.append(f"<{FENCE}>")
+        for name in stored:
+            lines.extend(_stored_lines(data[name]))
+        lines.append(f"</{FENCE}>")
+    return "\n".join(lines)
+
+
+def _is_stored(name: str, value: object) -> bool:
+    return name in {"text", "content"} or isinstance(value, list)
+
+
+def _stored_lines(value: str | Sequence[Mapping[str, Any]]) -> list[str]:
+    if isinstance(value, str):
+        return _quoted(value)
+    lines: list[str] = []
+    for number, entry in enumerate(value, start=1):
+        about = {name: fact for name, fact in entry.items() if name != "text"}
+        lines.append(f"[{number}] {_line(about)}")
+        lines.extend(_quoted(entry.get("text", "")))
+    return lines
+
+
+def _quoted(text: str) -> list[str]:
+    return [f"> {line}" for line in text.split("\n")] if text else []
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    return " | ".join(f"{name}: {_value(value)}" for name, value in values.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str) and _PLAIN.match(value):
+        return value
+    return to_json(value).decode()
+
+
+def result(answer: Answer) -> CallToolResult:
+    """The answer of a tool, complete in its text and complete in its structured content."""
+    return CallToolResult(content=[TextContent(type="text", text=as_text(answer))], structured_content=facts(answer))
+
+
+def size(answer: Answer) -> int:
+    """Bytes of the whole result on the wire, text and structured content together."""
+    return len(to_json(as_text(answer))) + len(to_json(facts(answer))) + _ENVELOPE
+
+
+def fit(build: Callable[[int, int], A], *, count: int, longest: int, max_tokens: int) -> A:
+    """The fullest answer within the budget.
+
+    Args:
+        build: makes the answer with at most so many entries of at most so many characters.
+        count: entries there are.
+        longest: characters of the longest one.
+        max_tokens: budget of the whole result, see `BYTES_PER_TOKEN`.
+
+    Texts are shortened evenly first, short ones stay whole; then entries are left out.
+    """
+    budget = max_tokens * BYTES_PER_TOKEN
+    longest = min(longest, budget)
+
+    def fits(entries: int, characters: int) -> bool:
+        return size(build(entries, characters)) <= budget
+
+    if fits(count, longest):
+        return build(count, longest)
+    count = _largest(0, count, lambda entries: fits(entries, _SHORTEST_TEXT))
+    return build(count, _largest(min(_SHORTEST_TEXT, longest), longest, lambda characters: fits(count, characters)))
+
+
+def _largest(low: int, high: int, good: Callable[[int], bool]) -> int:
+    """The largest number that is good, where everything below a good one is good; `low` if none is."""
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if good(middle) else (low, middle - 1)
+    return low

@@ -1,0 +1,44 @@
+"""JSON schemas without what a model does not need: they are read again in every conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_UNSAID = {"title", "$defs"}
+_UNSAID_OF_ANSWERS = {*_UNSAID, "default", "enum"}
+
+
+def of_arguments(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without titles, null alternatives and null defaults.
+
+    An optional parameter is one that is not required: its null is accepted, but not advertised.
+    """
+    return _compact(schema, schema.get("$defs", {}), _UNSAID, root=True)
+
+
+def of_answer(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an answer, which nobody has to write: names and types, and what an answer always has."""
+    return _compact(schema, schema.get("$defs", {}), _UNSAID_OF_ANSWERS, root=True)
+
+
+def _compact(schema: dict[str, Any], definitions: dict[str, Any], unsaid: set[str], *, root: bool) -> dict[str, Any]:
+    if "$ref" in schema:
+        return _compact(definitions[schema["$ref"].rpartition("/")[2]], definitions, unsaid, root=True)
+    kept: dict[str, Any] = {}
+    for name, value in schema.items():
+        # the description of a model is the docstring of its class, which is for us
+        if name in unsaid or (name == "default" and value is None) or (name == "description" and root):
+            continue
+        if name == "required" and unsaid is _UNSAID_OF_ANSWERS and "notice" not in value:
+            continue
+        if name == "anyOf":
+            choices = [choice for choice in value if choice != {"type": "null"}]
+            small = [_compact(choice, definitions, unsaid, root=False) for choice in choices]
+            kept.update(small[0] if len(small) == 1 else {"anyOf": small})
+        elif name == "properties":
+            kept[name] = {key: _compact(part, definitions, unsaid, root=False) for key, part in value.items()}
+        elif name == "items":
+            kept[name] = _compact(value, definitions, unsaid, root=False)
+        else:
+            kept[name] = value
+    return kept
