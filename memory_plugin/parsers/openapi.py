@@ -22,7 +22,7 @@ from memory_plugin.parsers.openapi_schema import (
     short,
 )
 
-_METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace", "query")
+_METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace", "query"})
 # more than any description needs; each of these may be an alias of something long
 _MAX_SERVERS = 20
 _MAX_TAGS = 200
@@ -172,9 +172,8 @@ class _Operations:
         for section, prefix in (("paths", ""), ("webhooks", "Webhook ")):
             for path, item in mapping(self.root.get(section)).items():
                 resolved = self.resolver.resolve(item)[0]
-                for method in _METHODS:
-                    if isinstance(operation := resolved.get(method), Mapping):
-                        yield self._operation(method.upper(), path, prefix, resolved, operation)
+                for method, operation in _operations(resolved):
+                    yield self._operation(method, path, prefix, resolved, operation)
 
     def _operation(
         self, method: str, path: str, prefix: str, item: Mapping[str, Any], operation: Mapping[str, Any]
@@ -263,7 +262,7 @@ class _Operations:
     def _body_text(self, head: str, media_type: str, required: bool, body: Mapping[str, Any], schema: Any) -> str:
         words = [media_type, "required" if required else "optional", self.fields.type_of(schema)]
         lines = [f"Request body of {head} ({', '.join(words)}):", one_line(body.get("description"))]
-        lines.extend(self.fields.lines(schema))
+        lines.extend(self.fields.lines(schema, follow=2))
         return "\n".join(line for line in lines if line)
 
     def _responses(self, head: str, responses: Mapping[str, Any]) -> str:
@@ -285,11 +284,17 @@ class _Operations:
         lines = []
         for name, value in islice(callbacks.items(), _MAX_RESPONSES):
             for url, item in islice(self.resolver.resolve(value)[0].items(), _MAX_RESPONSES):
-                for method in _METHODS:
-                    if isinstance(operation := mapping(item).get(method), Mapping):
-                        summary = one_line(operation.get("summary") or operation.get("description"))
-                        lines.append(f"- {short(name)}: {method.upper()} {short(url)} {summary}".rstrip())
+                for method, operation in _operations(mapping(item)):
+                    summary = one_line(operation.get("summary") or operation.get("description"))
+                    lines.append(f"- {short(name)}: {method} {short(url)} {summary}".rstrip())
         return _listed(f"Callbacks of {head}:", lines)
+
+
+def _operations(item: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The operations on one path, in order, with their methods in upper case."""
+    for key, operation in item.items():
+        if key.lower() in _METHODS and isinstance(operation, Mapping):
+            yield key.upper(), operation
 
 
 def _preferred(content: Mapping[str, Any]) -> tuple[str, Any]:

@@ -116,12 +116,16 @@ class Fields:
         self._resolver = resolver
         self._steps = self._steps_in_all = 0
 
-    def lines(self, schema: Any, *, limit: int = MAX_FIELDS) -> list[str]:
-        """The fields of a schema, nested objects below their field; the last line says when there are more."""
+    def lines(self, schema: Any, *, limit: int = MAX_FIELDS, follow: int = 0) -> list[str]:
+        """The fields of a schema, nested objects below their field; the last line says when there are more.
+
+        `follow` is how many references are followed one within the other, the one at the root
+        included; schemas that are only named have their own place in the text.
+        """
         result: list[str] = []
         self._steps_in_all += self._steps
         self._steps = 0
-        for line in self._walk(schema, 0, ()):
+        for line in self._walk(schema, 0, (), follow):
             if len(result) >= limit:
                 result.append("- and more fields, which the description lists")
                 break
@@ -140,7 +144,8 @@ class Fields:
                 return f"{words} {self._joined(choices, depth, ', ')}"
         if parts := sequence(node.get("allOf")):
             names = [self._resolver.resolve(part)[1] for part in parts[:_MAX_PARTS]]
-            return " with ".join(name for name in names if name) or "object"
+            named = [name for name in names if name]
+            return " and ".join([*named, "more"] if 0 < len(named) < len(names) else named) or "object"
         return self._simple_type(node, depth)
 
     def _simple_type(self, node: Mapping[str, Any], depth: int) -> str:
@@ -185,12 +190,13 @@ class Fields:
             parts.append("Read-only.")
         if is_true(resolved.get("deprecated")):
             parts.append("Deprecated.")
-        return " ".join(part for part in parts if part)
+        return " ".join(part if part.endswith((".", "!", "?", ":")) else f"{part}." for part in parts if part)
 
-    def _walk(self, schema: Any, depth: int, seen: tuple[str, ...]) -> Iterator[str]:
+    def _walk(self, schema: Any, depth: int, seen: tuple[str, ...], follow: int) -> Iterator[str]:
         """The lines below a schema; `seen` names the references that lead here."""
         node, name = self._resolver.resolve(schema)
-        if depth > MAX_FIELD_DEPTH or (name is not None and name in seen) or not self._step():
+        named = name is not None and depth > 0 and (name in seen or len(seen) >= follow)
+        if named or depth > MAX_FIELD_DEPTH or not self._step():
             return
         seen = (*seen, name) if name else seen
         indent = "  " * depth
@@ -199,11 +205,11 @@ class Fields:
             flag = ", required" if needed or field in required else ""
             remarks = self.remarks(value)
             yield f"{indent}- {short(field)} ({self.type_of(value)}{flag})" + (f": {remarks}" if remarks else "")
-            yield from self._walk(self._inner(value), depth + 1, seen)
+            yield from self._walk(self._inner(value), depth + 1, seen, follow)
         if not depth and "items" in node:
-            yield from self._walk(node["items"], depth + 1, seen)
+            yield from self._walk(node["items"], depth + 1, seen, follow)
         for choice in (sequence(node.get("oneOf")) or sequence(node.get("anyOf")))[:_MAX_PARTS]:
-            for number, line in enumerate(self._walk(choice, depth + 1, seen)):
+            for number, line in enumerate(self._walk(choice, depth + 1, seen, follow)):
                 if not number:
                     yield f"{indent}- as {self.type_of(choice)}:"
                 yield line
