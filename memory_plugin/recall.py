@@ -141,7 +141,7 @@ class Recall:
             limit=max(100, 2 * size),
         )
         ranked = [each for each in fuse(candidates, self._weights) if each.score > 0]
-        return await self._hits(ranked, size)
+        return await self._hits(ranked, size, scope.as_of)
 
     async def _embed(self, text: str) -> list[float] | None:
         """The query's vector; words alone must do where the embedder fails."""
@@ -184,7 +184,7 @@ class Recall:
             conditions[REFERENCE] = _exists("documents m", "m.id = p.document_id", reference.condition())
         return {kind: condition for kind, condition in conditions.items() if kind in kinds}
 
-    async def _hits(self, ranked: Sequence[Scored], size: int) -> list[Hit]:
+    async def _hits(self, ranked: Sequence[Scored], size: int, as_of: datetime | None) -> list[Hit]:
         """The first `size` with everything a person wants to know about them.
 
         More are read than asked for: what expired, or repeats a message, falls out here.
@@ -200,7 +200,7 @@ class Recall:
         hits: list[Hit] = []
         said: dict[tuple[str | None, str], int] = {}
         for each in wanted:
-            hit = self._hit(each, memories, messages, references)
+            hit = self._hit(each, memories, messages, references, as_of)
             if hit is None:
                 continue
             if hit.kind == "message" and hit.message_id:
@@ -221,11 +221,15 @@ class Recall:
         memories: Mapping[UUID, MemoryItem],
         messages: Mapping[tuple[str, int], Message],
         references: Mapping[UUID, ReferenceRow],
+        as_of: datetime | None,
     ) -> Hit | None:
         candidate = scored.candidate
         if candidate.kind == MEMORY:
             item = memories.get(candidate.id)
-            return None if item is None else _memory_hit(scored, item, self._weights)
+            # the row has the last word: the index may have been made while the fact was superseded
+            if item is None or not _is_current(item, as_of):
+                return None
+            return _memory_hit(scored, item, self._weights)
         if candidate.kind == MESSAGE:
             message = messages.get((str(candidate.thread_id), int(candidate.seq or 0)))
             return None if message is None else _message_hit(scored, message)
@@ -264,6 +268,13 @@ def _kind_numbers(kinds: Sequence[HitKind], namespace: Sequence[str] | None) -> 
             raise InvalidInputError(f"Unknown kind {name!r}: use {', '.join(HIT_KINDS)}.")
     numbers = [KIND_NUMBERS[name] for name in dict.fromkeys(names)]
     return [number for number in numbers if namespace is None or number == MEMORY]
+
+
+def _is_current(item: MemoryItem, as_of: datetime | None) -> bool:
+    moment = as_of or datetime.now(UTC)
+    if item.valid_to is not None and item.valid_to <= moment:
+        return False
+    return item.superseded_at is None or (as_of is not None and item.superseded_at > as_of)
 
 
 def _memory_hit(scored: Scored, item: MemoryItem, weights: Weights) -> Hit:

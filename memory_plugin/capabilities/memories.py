@@ -186,13 +186,8 @@ closed AS (
     UPDATE {s}.passages p SET live_until = c.superseded_at
     FROM closed c WHERE p.tenant_id = $1 AND p.id = c.id
     RETURNING 1
-), unqueued AS (
-    DELETE FROM {s}.index_queue q USING closed c
-    WHERE q.tenant_id = $1 AND q.kind = 1 AND q.item = c.id::text
-    RETURNING 1
 )
 SELECT (SELECT count(*) FROM closed) AS memories, (SELECT count(*) FROM hidden) AS passages,
-       (SELECT count(*) FROM unqueued) AS index_queue,
        EXISTS (SELECT FROM {s}.memories m WHERE m.tenant_id = $1 AND m.{column} = $2) AS known
 """
 

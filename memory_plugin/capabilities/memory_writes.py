@@ -43,10 +43,6 @@ closed AS (
     UPDATE {s}.passages p SET live_until = c.superseded_at
     FROM closed c WHERE p.tenant_id = $1 AND p.id = c.id
     RETURNING 1
-), unqueued AS (
-    DELETE FROM {s}.index_queue q USING closed c
-    WHERE q.tenant_id = $1 AND q.kind = 1 AND q.item = c.id::text
-    RETURNING 1
 ), created AS (
     INSERT INTO {s}.memories (
         tenant_id, id, item_id, version, namespace, key, content, content_hash, value, user_id, thread_id,
