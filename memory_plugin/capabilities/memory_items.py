@@ -6,7 +6,6 @@ putting another value opens a new version, putting None closes the last one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +30,10 @@ from memory_plugin.types import Namespace, uuid7
 from memory_plugin.validation import optional_identifier, positive_limit
 
 SWEEP_BATCH = 500
+
+LONGEST_TTL = 1_000_000_000
+"""Minutes an item may live, if not for ever: about 1,900 years."""
+
 _NO_LIMIT = 2**31 - 1
 
 
@@ -265,9 +268,7 @@ class MemoryItems:
         if not last:
             return
         rows = [_put_row(put) for put in last.values()]
-        await self._writes.fetch(
-            self._put, self._tenant, *(list(column) for column in zip(*rows, strict=True))
-        )
+        await self._writes.fetch(self._put, self._tenant, *(list(column) for column in zip(*rows, strict=True)))
 
     async def search(self, queries: Sequence[ItemQuery]) -> list[list[StoredItem]]:
         """The items each query finds, the last changed first.
@@ -312,17 +313,13 @@ class MemoryItems:
             async with self._database.transaction() as connection:
                 lapsed = await connection.fetch(self._lapsed, self._tenant, SWEEP_BATCH)
                 if lapsed:
-                    counts = await self._writes.erase(
-                        connection, "item_id", [row["item_id"] for row in lapsed]
-                    )
+                    counts = await self._writes.erase(connection, "item_id", [row["item_id"] for row in lapsed])
                     total += counts["items"]
             if len(lapsed) < SWEEP_BATCH:
                 return total
 
 
-def live_items(
-    prefix: Sequence[str], filter: Mapping[str, Any] | None, *, column: str = "value"
-) -> Condition:
+def live_items(prefix: Sequence[str], filter: Mapping[str, Any] | None, *, column: str = "value") -> Condition:
     """A condition on a passage `p` of the search index: its memory is live, below the prefix, and matches.
 
     Args:
@@ -410,9 +407,9 @@ def _put_row(put: ItemPut) -> tuple[Any, ...]:
     if not put.namespace:
         raise InvalidInputError("An item needs a namespace: give at least one label.")
     ttl = put.ttl_minutes
-    if ttl is not None and (not isinstance(ttl, int | float) or not math.isfinite(ttl) or ttl < 0):
+    if ttl is not None and not (isinstance(ttl, int | float) and 0 <= ttl <= LONGEST_TTL):
         raise InvalidInputError(
-            f"The ttl of the item {put.key!r} must be minutes of at least 0, not {ttl!r}."
+            f"The ttl of the item {put.key!r} must be from 0 to {LONGEST_TTL:,} minutes, not {ttl!r}."
         )
     value = None if put.value is None else json_object(put.value, f"The value of the item {put.key!r}")
     fields = None if put.index_fields is None else orjson.dumps(put.index_fields).decode()
