@@ -19,6 +19,9 @@ from memory_plugin.errors import ContentTooLargeError, DocumentError, InvalidInp
 MAX_BYTES = 32 * 1024 * 1024
 """Size a document may have."""
 
+UNTITLED = "Untitled"
+"""The name of a document that came with none, and the title that parsers give it then."""
+
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 
 PathLike = str | os.PathLike[str]
@@ -26,13 +29,13 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of a document, what it is called, and where it is from.
+    """A document as it came, what it is called, and where it is from.
 
     `source` tells the document from all others of its collection and stays the same through its
-    versions; `digest` is the SHA-256 of `data`.
+    versions; `digest` is the SHA-256 of the bytes, of a text those of its UTF-8.
     """
 
-    data: bytes
+    data: bytes | str
     name: str
     source: str
     digest: bytes
@@ -60,14 +63,17 @@ def path_text(path: PathLike) -> str:
     return os.fsencode(Path(path).as_posix()).decode("utf-8", "backslashreplace")
 
 
-def of_bytes(data: bytes, *, name: str, source: str) -> Content:
-    """Content that is in memory already.
+def in_memory(data: bytes | str, *, source: str | None) -> Content:
+    """Content that needs no reading; without a source given it is known by what it is.
 
     Raises:
         ContentTooLargeError: over MAX_BYTES.
     """
-    _check_size(name, len(data))
-    return Content(data, name, source, hashlib.sha256(data).digest())
+    raw, kind = (data.encode(), "text") if isinstance(data, str) else (data, "data")
+    name = source or UNTITLED
+    _check_size(name, len(raw))
+    digest = hashlib.sha256(raw)
+    return Content(data, name, source or f"{kind}:{digest.hexdigest()[:32]}", digest.digest())
 
 
 def read_file(path: PathLike, source: str | None = None) -> Content:
@@ -98,7 +104,8 @@ def read_file(path: PathLike, source: str | None = None) -> Content:
             raise
         reason = getattr(error, "strerror", None) or str(error)
         raise DocumentError(f"{name[:200]!r} cannot be read: {reason}.", name=name[:200]) from error
-    return of_bytes(data, name=path_text(resolved.name), source=source or path_text(resolved))
+    _check_size(name, len(data))
+    return Content(data, path_text(resolved.name), source or path_text(resolved), hashlib.sha256(data).digest())
 
 
 def _check_size(name: str, size: int) -> None:

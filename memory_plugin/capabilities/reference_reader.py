@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from memory_plugin.capabilities.memory_filters import filter_condition as metadata_condition
 from memory_plugin.db.database import Database, Record
 from memory_plugin.errors import InvalidInputError, NotFoundError
 from memory_plugin.jsonable import loads_exact
@@ -91,36 +90,6 @@ class StoredChunk:
     heading_path: tuple[str, ...] = ()
     tokens: int = 0
     metadata: Mapping[str, Any] = field(default_factory=dict)
-
-
-def filter_condition(
-    *,
-    collection: str | None = None,
-    filter: Mapping[str, Any] | None = None,
-) -> tuple[str, list[Any]] | None:
-    """A condition on the passage `p` for the search, None when there is nothing to ask.
-
-    Each argument is a numbered place for `str.format`; the schema is left as `{s}` by that.
-
-    Args:
-        filter: on the metadata of the document.
-
-    Raises:
-        InvalidInputError: the filter makes no sense, or the collection is empty.
-    """
-    if collection is None and not filter:
-        return None
-    condition = metadata_condition(filter, "d.metadata")
-    parts, arguments = [condition.template], builtins.list(condition.arguments)
-    if collection is not None:
-        parts.append(f"d.collection = {{{len(arguments)}}}::text")
-        arguments.append(identifier(collection, "collection"))
-    return (
-        "EXISTS (SELECT FROM {{s}}.documents d WHERE d.tenant_id = p.tenant_id AND d.id = p.document_id AND "
-        + " AND ".join(parts)
-        + ")",
-        arguments,
-    )
 
 
 class ReferenceAccess:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from memory_plugin.capabilities.reference_reader import ReferenceAccess, as_uuid, no_document
 from memory_plugin.capabilities.reference_writer import again_on_deadlock
-from memory_plugin.db.database import Database
+from memory_plugin.db.database import Connection, Database, Record
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.validation import identifier, positive_limit
 
@@ -19,6 +19,17 @@ WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id = $2) AND ($3::text IS NULL OR 
 ORDER BY id FOR UPDATE
 """
 
+# Waits for an indexer that is at work on these chunks, so that the next statement sees what it wrote.
+_UNQUEUE = """
+WITH gone AS (
+    DELETE FROM {s}.index_queue q USING {s}.chunks c
+    WHERE c.tenant_id = $1 AND c.document_id = ANY ($2::uuid[])
+      AND q.tenant_id = $1 AND q.kind = 3 AND q.item = c.id::text
+    RETURNING 1
+)
+SELECT count(*) AS index_queue FROM gone
+"""
+
 _REMOVE = """
 WITH places AS (
     DELETE FROM {s}.chunk_places WHERE tenant_id = $1 AND document_id = ANY ($2::uuid[]) RETURNING 1
@@ -28,15 +39,12 @@ WITH places AS (
     DELETE FROM {s}.document_versions WHERE tenant_id = $1 AND document_id = ANY ($2::uuid[]) RETURNING 1
 ), documents AS (
     DELETE FROM {s}.documents WHERE tenant_id = $1 AND id = ANY ($2::uuid[]) RETURNING 1
-), queue AS (
-    DELETE FROM {s}.index_queue q USING chunks c
-    WHERE q.tenant_id = $1 AND q.kind = 3 AND q.item = c.id::text RETURNING 1
 ), found AS (
     DELETE FROM {s}.passages WHERE tenant_id = $1 AND document_id = ANY ($2::uuid[]) RETURNING 1
 )
 SELECT (SELECT count(*) FROM documents) AS documents, (SELECT count(*) FROM versions) AS document_versions,
        (SELECT count(*) FROM chunks) AS chunks, (SELECT count(*) FROM places) AS chunk_places,
-       (SELECT count(*) FROM found) AS passages, (SELECT count(*) FROM queue) AS index_queue
+       (SELECT count(*) FROM found) AS passages
 """
 
 # Not in the current version means not in the search index: nothing is to be done there.
@@ -71,6 +79,7 @@ class ReferenceRemover(ReferenceAccess):
     def __init__(self, database: Database, *, tenant: str, user_id: str | None = None) -> None:
         super().__init__(database, tenant=tenant, user_id=user_id)
         self._lock = database.sql(_LOCK)
+        self._unqueue = database.sql(_UNQUEUE)
         self._remove = database.sql(_REMOVE)
         self._prune = database.sql(_PRUNE)
 
@@ -81,11 +90,7 @@ class ReferenceRemover(ReferenceAccess):
             NotFoundError: there is none, or it is not the user's own.
             InvalidInputError: not an id.
         """
-        number = as_uuid(document_id, "document_id")
-        counts = await self._erase(number, self._user(user_id), None)
-        if not counts["documents"]:
-            raise no_document(number)
-        return counts
+        return await self._erase(as_uuid(document_id, "document_id"), self._user(user_id), None)
 
     async def remove_user(self, user_id: str) -> dict[str, int]:
         """Erase all documents of a user; rows erased, by table."""
@@ -107,31 +112,38 @@ class ReferenceRemover(ReferenceAccess):
             keep: how many versions stay, the current one included.
 
         Raises:
+            NotFoundError: there is no such document, or it is not the user's own.
             InvalidInputError: `keep` is less than 1.
         """
         if positive_limit(keep, "keep") < 1:
             raise InvalidInputError("keep must be at least 1: the current version stays; use remove to erase it.")
         number = None if document_id is None else as_uuid(document_id, "document_id")
-        return await self._locked(number, self._user(user_id), None, self._prune, keep)
+        return await again_on_deadlock(lambda: self._run_prune(number, self._user(user_id), keep))
+
+    async def _run_prune(self, document_id: UUID | None, user_id: str | None, keep: int) -> dict[str, int]:
+        async with self._database.transaction() as connection:
+            ids = await self._locked(connection, document_id, user_id, None)
+            return _counts(await connection.fetchrow(self._prune, self._tenant, ids, keep))
 
     async def _erase(self, document_id: UUID | None, user_id: str | None, collection: str | None) -> dict[str, int]:
-        return await self._locked(document_id, user_id, collection, self._remove)
-
-    async def _locked(
-        self,
-        document_id: UUID | None,
-        user_id: str | None,
-        collection: str | None,
-        statement: str,
-        *more: int,
-    ) -> dict[str, int]:
-        """Run a statement on the chosen documents while no one else writes them."""
-
         async def run() -> dict[str, int]:
             async with self._database.transaction() as connection:
-                rows = await connection.fetch(self._lock, self._tenant, document_id, user_id, collection)
-                counts = await connection.fetchrow(statement, self._tenant, [row["id"] for row in rows], *more)
-                assert counts is not None  # a SELECT without FROM always has a row
-                return dict(counts)
+                ids = await self._locked(connection, document_id, user_id, collection)
+                queued = _counts(await connection.fetchrow(self._unqueue, self._tenant, ids))
+                return _counts(await connection.fetchrow(self._remove, self._tenant, ids)) | queued
 
         return await again_on_deadlock(run)
+
+    async def _locked(
+        self, connection: Connection, document_id: UUID | None, user_id: str | None, collection: str | None
+    ) -> list[UUID]:
+        """The documents chosen, which no one else writes until the transaction ends."""
+        rows = await connection.fetch(self._lock, self._tenant, document_id, user_id, collection)
+        if document_id is not None and not rows:
+            raise no_document(document_id)
+        return [row["id"] for row in rows]
+
+
+def _counts(row: Record | None) -> dict[str, int]:
+    assert row is not None  # a SELECT without FROM always has a row
+    return dict(row)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
-from memory_plugin.capabilities.reference_files import Content
+from memory_plugin.capabilities.reference_files import UNTITLED, Content
 from memory_plugin.db.database import Connection, Database, Record
 from memory_plugin.errors import DatabaseError, DocumentError, InvalidInputError, MemoryPluginError
 from memory_plugin.jsonable import RESERVED_KEYS, dumps_exact, jsonb_text, loads_exact
@@ -26,6 +26,9 @@ MAX_TITLE = 1_000
 """Characters a title may have; one that a parser found is cut."""
 
 _DEADLOCKS = {"40P01", "40001"}
+
+_LINE = 80
+"""Characters of the text that stand for a missing title."""
 
 _BETWEEN = "\x1f"
 """Between the headings of a path on its way to the database: arrays of arrays must be rectangular there."""
@@ -49,6 +52,12 @@ SELECT c.text_hash, c.id, EXISTS (
 FROM {s}.chunks c WHERE c.tenant_id = $1 AND c.document_id = $2
 """
 
+# Before anything is taken from the index: this waits for an indexer that is at work on these chunks,
+# so that the next statement sees what it wrote.
+_UNQUEUE = """
+DELETE FROM {s}.index_queue WHERE tenant_id = $1 AND kind = 3 AND item = ANY ($2::text[])
+"""
+
 _STORE = """
 WITH version AS (
     INSERT INTO {s}.document_versions
@@ -68,11 +77,9 @@ WITH version AS (
         WITH ORDINALITY AS p (chunk_id, span_start, span_end, page, line, place)
 ), dropped AS (
     DELETE FROM {s}.passages WHERE tenant_id = $1 AND id = ANY ($19::uuid[])
-), unqueued AS (
-    DELETE FROM {s}.index_queue WHERE tenant_id = $1 AND kind = 3 AND item = ANY ($20::text[])
 )
 INSERT INTO {s}.index_queue (tenant_id, kind, item)
-SELECT $1, 3, item FROM unnest($21::text[]) AS q (item)
+SELECT $1, 3, item FROM unnest($20::text[]) AS q (item)
 ON CONFLICT DO NOTHING
 """
 
@@ -115,10 +122,10 @@ async def again_on_deadlock(operation: Callable[[], Awaitable[T]], attempts: int
 
 
 class Parser(Protocol):
-    """Turns bytes into text and chunks; called in a worker thread or process."""
+    """Turns a document into text and chunks; called in a worker thread or process."""
 
     def __call__(
-        self, data: bytes, *, name: str, media_type: str | None = None, title: str | None = None
+        self, data: bytes | str, *, name: str, media_type: str | None = None, title: str | None = None
     ) -> ParsedDocument:
         """Raises DocumentError, ContentTooLargeError or UnsupportedError."""
 
@@ -198,13 +205,21 @@ def _prepared(parsed: ParsedDocument, title: str | None) -> Prepared:
             passages.append(passage)
         places.append((number, chunk.start, chunk.end, chunk.page, chunk.line))
     return Prepared(
-        title=title or replace_unstorable(parsed.title)[:MAX_TITLE],
+        title=title or replace_unstorable(_title(parsed))[:MAX_TITLE],
         media_type=replace_unstorable(parsed.media_type),
         characters=len(parsed.text),
         metadata=plain_metadata(parsed.metadata),
         passages=passages,
         places=places,
     )
+
+
+def _title(parsed: ParsedDocument) -> str:
+    """What the document is called; the beginning of its text where it has no name at all."""
+    if parsed.title not in {"", UNTITLED}:
+        return parsed.title
+    line = " ".join(parsed.text[:1_000].split())
+    return line if len(line) <= _LINE else line[: _LINE - 1].rstrip() + "…"
 
 
 def _passage(chunk: Chunk) -> Passage:
@@ -250,6 +265,7 @@ class ReferenceWriter:
         self._tenant = tenant
         self._upsert = database.sql(_UPSERT)
         self._known = database.sql(_KNOWN)
+        self._unqueue = database.sql(_UNQUEUE)
         self._store = database.sql(_STORE)
         self._relabel = database.sql(_RELABEL)
 
@@ -316,6 +332,8 @@ class ReferenceWriter:
                 queued.append(str(chunk_id))
         kept = set(ids) if same_title else set()
         dropped = [chunk_id for chunk_id, live in known.values() if live and chunk_id not in kept]
+        if dropped:
+            await connection.execute(self._unqueue, self._tenant, [str(chunk_id) for chunk_id in dropped])
         await connection.execute(
             self._store,
             self._tenant,
@@ -337,7 +355,6 @@ class ReferenceWriter:
             [page for *_, page, _ in prepared.places],
             [line for *_, line in prepared.places],
             dropped,
-            [str(chunk_id) for chunk_id in set(dropped).difference(ids)],
             sorted(queued),
         )
 

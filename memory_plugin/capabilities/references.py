@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -23,12 +22,12 @@ from memory_plugin.capabilities.reference_files import (
     Content,
     PathLike,
     find_files,
-    of_bytes,
+    in_memory,
     path_text,
     read_file,
     refuse_url,
 )
-from memory_plugin.capabilities.reference_reader import DOCUMENT, ReferenceReader, document_of
+from memory_plugin.capabilities.reference_reader import DOCUMENT, ReferenceReader, StoredChunk, document_of
 from memory_plugin.capabilities.reference_removal import ReferenceRemover
 from memory_plugin.capabilities.reference_writer import (
     MAX_TITLE,
@@ -50,6 +49,9 @@ from memory_plugin.validation import (
     optional_identifier,
     positive_limit,
 )
+
+ReferenceRow = StoredChunk
+"""What `References.hydrate` gives for a hit."""
 
 Outcome = Literal["added", "updated", "unchanged", "failed"]
 
@@ -342,18 +344,13 @@ def _of_text(text: str, source: str | None) -> Content:
     text = clean_text(text, "text", limit=MAX_BYTES)
     if not text.strip():
         raise InvalidInputError("text is empty: there is nothing to find in it.")
-    data = text.encode()
-    digest = hashlib.sha256(data).hexdigest()
-    source = source or f"text:{digest[:32]}"
-    return of_bytes(data, name=source, source=source)
+    return in_memory(text, source=source)
 
 
 def _of_data(data: object, source: str | None) -> Content:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise InvalidInputError(f"data must be bytes, not {type(data).__name__}: pass a text as text=.")
-    data = bytes(data)
-    source = source or f"data:{hashlib.sha256(data).hexdigest()[:32]}"
-    return of_bytes(data, name=source, source=source)
+    return in_memory(bytes(data), source=source)
 
 
 def _source(source: object) -> str:
