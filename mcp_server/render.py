@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, TextContent
 from pydantic_core import to_json
 
@@ -132,6 +133,9 @@ def fit(build: Callable[[int, int], A], *, count: int, longest: int, max_tokens:
         max_tokens: budget of the whole result, see `BYTES_PER_TOKEN`.
 
     Texts are shortened evenly first, short ones stay whole; then entries are left out.
+
+    Raises:
+        ToolError: it would not fit even without any text.
     """
     budget = max_tokens * BYTES_PER_TOKEN
     longest = min(longest, budget)
@@ -142,7 +146,10 @@ def fit(build: Callable[[int, int], A], *, count: int, longest: int, max_tokens:
     if fits(count, longest):
         return build(count, longest)
     count = _largest(0, count, lambda entries: fits(entries, _SHORTEST_TEXT))
-    return build(count, _largest(min(_SHORTEST_TEXT, longest), longest, lambda characters: fits(count, characters)))
+    answer = build(count, _largest(0, longest, lambda characters: fits(count, characters)))
+    if size(answer) > budget:
+        raise ToolError(f"The answer does not fit into max_tokens={max_tokens} even without its text: allow more.")
+    return answer
 
 
 def _largest(low: int, high: int, good: Callable[[int], bool]) -> int:
