@@ -83,7 +83,7 @@ _SECTION = re.compile(r"\[{1,2}(?P<name>[^\[\]\r\n]{1,100})\]{1,2}\s*$")
 def parse_code(text: str, language: str) -> Extract:
     """The source as it stands, cut before each line at the margin that begins something.
 
-    A definition begins with the comments and decorators right above it; its name is the heading
+    A definition begins with the comments and decorators above it; its name is the heading
     path of its chunks.
     """
     return Extract(text, _blocks(text), f"text/x-{language}", numbered=True, metadata={"language": language})
@@ -93,11 +93,11 @@ def _blocks(text: str) -> Iterator[Block]:
     start = 0
     name: str | None = None
     blank = True  # whether the line above is blank
-    lead: int | None = None  # where the comments and decorators right above begin
+    lead: int | None = None  # where the comments and decorators above begin
     for match in _LINE.finditer(text):
         line, at = match.group(), match.start()
         if not line or line.isspace():
-            blank, lead = True, None
+            blank = True
             continue
         if not line[0].isspace() and not _CLOSER.match(line):
             definition = _DEFINITION.match(line) or _SECTION.match(line)

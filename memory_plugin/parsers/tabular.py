@@ -11,7 +11,9 @@ from memory_plugin.chunking import MAX_TOKENS, TARGET_TOKENS, count_tokens
 from memory_plugin.errors import DocumentError
 from memory_plugin.parsers.base import Extract, ParseLimits, TextWriter, label
 
-_DELIMITERS = ",;\t|"
+_DELIMITERS = "\t;|,"
+_SAMPLE = 20_000
+_QUOTED = re.compile(r'"[^"]*"')
 _NUMBER = re.compile(r"[-+]?[\d\s.,:/%€$£]+$")
 _SPACES = re.compile(r"\s+")
 
@@ -65,7 +67,8 @@ def write_table(
         size = count_tokens(row) + 1
         if header and head_tokens + size > MAX_TOKENS - 10:
             flush()
-            writer.add(_record(header, cells), "record", heading_path=heading_path, line=line)
+            first = next(filter(None, map(label, cells)), "")
+            writer.add(_record(header, cells), "record", heading_path=(*heading_path, first), line=line)
             continue
         if tokens + size > TARGET_TOKENS:
             flush()
@@ -117,14 +120,13 @@ def _chain(first: Row, rows: Iterator[Row]) -> Iterator[Row]:
 
 
 def _find_delimiter(text: str) -> str:
-    sample = [line for line in text[:20_000].splitlines()[:20] if line.strip()]
-    if len(sample) > 1 and len(text) > 20_000:
+    """The delimiter that is there equally often in most lines; among equals the one rarest in prose."""
+    sample = [_QUOTED.sub("", line) for line in text[:_SAMPLE].splitlines()[:20] if line.strip()]
+    if len(sample) > 1 and len(text) > _SAMPLE:
         sample.pop()  # cut in the middle
 
-    def evenness(delimiter: str) -> tuple[int, int]:
+    def even_lines(delimiter: str) -> int:
         counts = [line.count(delimiter) for line in sample]
-        usual = max(set(counts), key=counts.count, default=0)
-        return (counts.count(usual) if usual else 0, usual)
+        return max((counts.count(number) for number in set(counts) if number), default=0)
 
-    best = max(_DELIMITERS, key=evenness)
-    return best if evenness(best)[1] else ","
+    return max(_DELIMITERS, key=even_lines) if any(map(even_lines, _DELIMITERS)) else ","
