@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import json
@@ -512,10 +513,8 @@ def test_a_long_html_table_repeats_its_header() -> None:
 )
 def test_broken_html_takes_no_more_than_its_size(page: str) -> None:
     started = time.process_time()
-    try:
+    with contextlib.suppress(DocumentError):
         parse(f"<p>x{page}", name="a.html", limits=ParseLimits(max_chunks=100_000))
-    except DocumentError:
-        pass
     assert time.process_time() - started < 10
 
 

@@ -169,7 +169,7 @@ class Fields:
         """What a schema is and which values it allows, on one line; only the values where it is `described`."""
         node = mapping(schema)
         resolved = self._resolver.resolve(node)[0]
-        words = node.get("description") or resolved.get("description") or resolved.get("title")
+        words = node.get("description") or resolved.get("description")
         parts = ["" if described else one_line(words)]
         values = sequence(resolved.get("enum")) or sequence(mapping(resolved.get("items")).get("enum"))
         if values:

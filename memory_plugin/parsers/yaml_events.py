@@ -80,7 +80,10 @@ def _build(events: Iterable[Event], name: str, max_depth: int) -> Any:
         elif isinstance(event, kinds.DocumentEndEvent):
             break
         elif isinstance(event, kinds.AliasEvent):
-            stack[-1].add(anchors.get(event.anchor or ""))
+            if event.anchor not in anchors:
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise DocumentError(f"'{label(name)}' is not valid YAML: undefined alias at line {line}.", name=name)
+            stack[-1].add(anchors[event.anchor])
         elif isinstance(event, kinds.ScalarEvent | kinds.CollectionStartEvent):
             node = _node(event, kinds.MappingStartEvent)
             if event.anchor:
