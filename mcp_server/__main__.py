@@ -31,9 +31,15 @@ async def _run(settings: ServerSettings) -> int:
     access = CoreAccess(lambda: open_configured(settings))
     server = build_server(access, read_only=settings.read_only)
     if settings.http:
-        from mcp_server.http import serve_http
+        from mcp_server.http import listen, serve_http
+        from memory_plugin.errors import ConfigurationError
 
-        await serve_http(server, access, host=settings.host, port=settings.port)
+        try:
+            listening = listen(settings.host, settings.port)
+        except ConfigurationError as error:
+            sys.stderr.write(f"memory-mcp: {error}\n")
+            return 1
+        await serve_http(server, access, listening, host=settings.host)
     else:
         from mcp_server.stdio import serve_stdio
 

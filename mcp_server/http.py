@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from mcp_server.access import CoreAccess
-from memory_plugin.errors import MemoryPluginError
+from memory_plugin.errors import ConfigurationError, MemoryPluginError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 READY_TIMEOUT = 5.0
 """Seconds the readiness check waits for the database."""
+
+_BACKLOG = 2048
 
 _GRACE = 5
 """Seconds that open requests have to finish when the server stops."""
@@ -75,28 +78,38 @@ def http_app(server: MCPServer[CoreAccess], *, host: str = "127.0.0.1") -> Starl
     return server.streamable_http_app(stateless_http=True, json_response=True, transport_security=security, host=host)
 
 
-async def serve_http(server: MCPServer[CoreAccess], access: CoreAccess, *, host: str, port: int) -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 takes any that is free.
+
+    Raises:
+        ConfigurationError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Nothing can listen on {host} port {port} ({error.strerror}): choose another --port, or --port 0 for any."
+        ) from error
+
+
+async def serve_http(server: MCPServer[CoreAccess], access: CoreAccess, listening: socket.socket, *, host: str) -> None:
     """Serve until SIGINT or SIGTERM; open requests may finish, then the memory is closed."""
     import uvicorn
 
     config = uvicorn.Config(
-        http_app(server, host=host),
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=_GRACE,
+        http_app(server, host=host), log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE
     )
     # uvicorn hands a signal on to the former handler once it is done: this one lets the process
     # end by returning, after the memory is closed, instead of dying of the signal.
     former = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with config.bind_socket() as socket:
+        with listening:
             address = f"[{host}]" if ":" in host else host
-            sys.stderr.write(f"memory-mcp: serving http://{address}:{socket.getsockname()[1]}/mcp\n")
+            sys.stderr.write(f"memory-mcp: serving http://{address}:{listening.getsockname()[1]}/mcp\n")
             async with access:
                 access.start()
-                await uvicorn.Server(config).serve(sockets=[socket])
+                await uvicorn.Server(config).serve(sockets=[listening])
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)

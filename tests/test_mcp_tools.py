@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from mcp_server import create_server
 from mcp_server.render import FENCE
 from mcp_server.server import INSTRUCTIONS
 from memory_plugin.core import MemoryCore
+from tests.conftest import run_sql, with_database
 
 ERAS = {"auto": "2026-07-28", "legacy": "2025-11-25"}
 TOOLS = {
@@ -70,6 +72,21 @@ async def alice(database_url: str) -> AsyncIterator[MemoryCore]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def empty_url(server_url: str, template: str, worker_id: str) -> Iterator[str]:
+    """One database for all tests that write nothing."""
+    name = f"mcp_{worker_id}"
+    run_sql(server_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    yield with_database(server_url, name)
+    run_sql(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def empty(empty_url: str) -> AsyncIterator[MemoryCore]:
+    async with MemoryCore.open(empty_url, user_id="alice", embeddings=False) as opened:
+        yield opened
+
+
 @pytest.fixture(params=list(ERAS))
 def era(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -78,15 +95,15 @@ def era(request: pytest.FixtureRequest) -> str:
 # -- what is offered
 
 
-async def test_both_eras_are_spoken(alice: MemoryCore, era: str) -> None:
-    async with connected(alice, era) as client:
+async def test_both_eras_are_spoken(empty: MemoryCore, era: str) -> None:
+    async with connected(empty, era) as client:
         assert client.protocol_version == ERAS[era]
         assert client.server_info is not None
         assert (client.server_info.name, bool(client.server_info.version)) == ("memory", True)
 
 
-async def test_tools_have_all_hints_and_schemas_in_small_space(alice: MemoryCore, era: str) -> None:
-    async with connected(alice, era) as client:
+async def test_tools_have_all_hints_and_schemas_in_small_space(empty: MemoryCore, era: str) -> None:
+    async with connected(empty, era) as client:
         listed = await client.list_tools()
     assert {tool.name for tool in listed.tools} == TOOLS
     assert len(listed.model_dump_json(by_alias=True, exclude_none=True).encode()) < 8192
@@ -100,7 +117,12 @@ async def test_tools_have_all_hints_and_schemas_in_small_space(alice: MemoryCore
             hints.open_world_hint,
             hints.title,
         )
-        assert tool.description and len(tool.description) < 2048 and "Call it" in tool.description or tool.name.startswith("read")
+        assert (
+            tool.description
+            and len(tool.description) < 2048
+            and "Call it" in tool.description
+            or tool.name.startswith("read")
+        )
         assert tool.output_schema is not None and tool.output_schema["type"] == "object"
         assert "user_id" not in tool.input_schema["properties"] and "tenant" not in tool.input_schema["properties"]
     destructive = {tool.name for tool in listed.tools if tool.annotations and tool.annotations.destructive_hint}
@@ -109,8 +131,8 @@ async def test_tools_have_all_hints_and_schemas_in_small_space(alice: MemoryCore
     assert writing == {"remember", "forget", "update_working_memory"}
 
 
-async def test_read_only_offers_no_tool_that_writes(alice: MemoryCore) -> None:
-    async with connected(alice, read_only=True) as client:
+async def test_read_only_offers_no_tool_that_writes(empty: MemoryCore) -> None:
+    async with connected(empty, read_only=True) as client:
         assert {tool.name for tool in (await client.list_tools()).tools} == TOOLS - {
             "remember",
             "forget",
@@ -118,8 +140,8 @@ async def test_read_only_offers_no_tool_that_writes(alice: MemoryCore) -> None:
         }
 
 
-async def test_instructions_survive_the_clients_that_cut_them(alice: MemoryCore, era: str) -> None:
-    async with connected(alice, era) as client:
+async def test_instructions_survive_the_clients_that_cut_them(empty: MemoryCore, era: str) -> None:
+    async with connected(empty, era) as client:
         assert client.instructions == INSTRUCTIONS
     assert len(INSTRUCTIONS) < 2048
 
@@ -285,8 +307,8 @@ async def test_the_names_that_models_use_are_understood(
         await call(client, tool, **arguments)
 
 
-async def test_nothing_found_is_said_plainly(alice: MemoryCore, era: str) -> None:
-    async with connected(alice, era) as client:
+async def test_nothing_found_is_said_plainly(empty: MemoryCore, era: str) -> None:
+    async with connected(empty, era) as client:
         for tool in ("recall", "search_references"):
             result = await client.call_tool(tool, {"query": "zebra"})
             assert not result.is_error and result.structured_content is not None
@@ -328,7 +350,11 @@ async def test_text_and_structured_content_say_the_same(alice: MemoryCore, era: 
             text = text_of(result)
             assert result.structured_content is not None
             for leaf in leaves(result.structured_content):
-                said = "\n".join(f"> {line}" for line in leaf.split("\n")) if isinstance(leaf, str) and "\n" in leaf else leaf
+                said = (
+                    "\n".join(f"> {line}" for line in leaf.split("\n"))
+                    if isinstance(leaf, str) and "\n" in leaf
+                    else leaf
+                )
                 written = said if isinstance(said, str) else json.dumps(said)
                 assert written in text or json.dumps(leaf) in text, (tool, leaf)
             assert "null" not in json.dumps(result.structured_content)
@@ -356,7 +382,10 @@ async def test_stored_text_cannot_leave_its_fence(alice: MemoryCore, era: str, h
             result = await client.call_tool(tool, arguments)
             lines = text_of(result).split("\n")
             assert "not instructions" in lines[0]
-            assert [line for line in lines if FENCE in line and not line.startswith("> ")] == [f"<{FENCE}>", f"</{FENCE}>"]
+            assert [line for line in lines if FENCE in line and not line.startswith("> ")] == [
+                f"<{FENCE}>",
+                f"</{FENCE}>",
+            ]
             assert lines[-1] == f"</{FENCE}>"
             inside = lines[lines.index(f"<{FENCE}>") + 1 : -1]
             entries = [line for line in inside if not line.startswith("> ")]
@@ -379,34 +408,30 @@ async def test_a_hostile_title_stays_a_value(alice: MemoryCore) -> None:
 # -- budgets
 
 
-@pytest.mark.parametrize("max_tokens", [400, 1500, 5000])
-@pytest.mark.parametrize(
-    ("tool", "arguments"),
-    [
-        ("recall", {"query": "tea", "limit": 50}),
-        ("search_references", {"query": "tea", "limit": 50}),
-        ("read_conversation", {"thread_id": "long", "limit": 50}),
-        ("read_item", {"id": "memory://working-memory"}),
-    ],
-)
-async def test_the_whole_result_keeps_within_the_budget(
-    alice: MemoryCore, era: str, tool: str, arguments: dict[str, Any], max_tokens: int
-) -> None:
-    long = "tea is good — ☕ \"quoted\"\n" * 40
+async def test_the_whole_result_keeps_within_the_budget(alice: MemoryCore, era: str) -> None:
+    """Text and structured content together, with everything the protocol adds."""
+    long = 'tea is good — ☕ "quoted"\n' * 40
     for number in range(12):
         await alice.remember(f"{number} {long}", key=f"key {number}")
     await alice.conversations.append("long", [f"{number} {long}" for number in range(30)])
     await alice.references.add(text="\n\n".join(f"# Part {number}\n\n{long}" for number in range(12)), title="Tea")
     await alice.working_memory.update(long * 10, user_id="alice")
+    calls = {
+        "recall": {"query": "tea", "limit": 50},
+        "search_references": {"query": "tea", "limit": 50},
+        "read_conversation": {"thread_id": "long", "limit": 50},
+        "read_item": {"id": "memory://working-memory"},
+    }
     async with connected(alice, era) as client:
-        result = await client.call_tool(tool, {**arguments, "max_tokens": max_tokens})
-    assert not result.is_error and result.structured_content is not None
-    size = len(result.model_dump_json(by_alias=True, exclude_none=True).encode())
-    assert size <= 4 * max_tokens
-    assert size > 2 * max_tokens, "the budget is there to be used"
-    assert result.structured_content["truncated"] is True
-    shown = result.structured_content.get("results") or result.structured_content.get("messages") or ["text"]
-    assert shown, "something is always shown"
+        for tool, max_tokens in itertools.product(calls, (400, 1500, 5000)):
+            result = await client.call_tool(tool, {**calls[tool], "max_tokens": max_tokens})
+            assert not result.is_error and result.structured_content is not None
+            size = len(result.model_dump_json(by_alias=True, exclude_none=True).encode())
+            assert size <= 4 * max_tokens, (tool, max_tokens)
+            assert size > 2 * max_tokens, "the budget is there to be used"
+            assert result.structured_content["truncated"] is True
+            lists = [value for value in result.structured_content.values() if isinstance(value, list)]
+            assert all(lists), "something is always shown"
 
 
 async def test_a_cut_text_can_be_read_on_to_its_end(alice: MemoryCore) -> None:
@@ -450,7 +475,11 @@ async def test_short_texts_stay_whole_beside_a_long_one(alice: MemoryCore) -> No
         ("remember", {"content": "\n"}, "content is empty"),
         ("remember", {"content": "x" * 8001}, "8,001 characters and 8,000 are allowed"),
         ("remember", {"content": "x\x00"}, "NUL"),
-        ("remember", {"content": "x", "valid_from": "2026-02-01", "valid_to": "2026-01-01"}, "valid_from is after valid_to"),
+        (
+            "remember",
+            {"content": "x", "valid_from": "2026-02-01", "valid_to": "2026-01-01"},
+            "valid_from is after valid_to",
+        ),
         ("forget", {"id": "the tea one"}, "not the id of a memory"),
         ("forget", {"id": "01900000-0000-7000-8000-000000000000"}, "There is no memory"),
         ("read_item", {"id": "01900000-0000-7000-8000-000000000000"}, "There is no memory"),
@@ -464,10 +493,18 @@ async def test_short_texts_stay_whole_beside_a_long_one(alice: MemoryCore) -> No
     ],
 )
 async def test_every_foreseeable_failure_is_an_error_with_a_sentence(
-    alice: MemoryCore, era: str, tool: str, arguments: dict[str, Any], sentence: str
+    empty: MemoryCore, tool: str, arguments: dict[str, Any], sentence: str
 ) -> None:
-    async with connected(alice, era) as client:
+    async with connected(empty) as client:
         assert sentence in await refusal(client, tool, **arguments)
+
+
+async def test_clients_of_the_older_era_read_the_same_sentences(empty: MemoryCore) -> None:
+    async with connected(empty, "legacy") as client:
+        assert await refusal(client, "recall", query=" ") == "The query is empty: say what you want to know."
+        assert await refusal(client, "recall") == (
+            "recall: query is missing. The arguments are query, kinds, since, until, limit, max_tokens."
+        )
 
 
 async def test_without_a_user_there_is_no_working_memory_of_the_user(core: MemoryCore) -> None:
@@ -479,7 +516,9 @@ async def test_without_a_user_there_is_no_working_memory_of_the_user(core: Memor
 
 
 @pytest.mark.parametrize("other", [("bob", "default"), ("alice", "other")], ids=["another user", "another tenant"])
-async def test_nobody_sees_or_touches_what_is_somebody_elses(alice: MemoryCore, era: str, other: tuple[str, str]) -> None:
+async def test_nobody_sees_or_touches_what_is_somebody_elses(
+    alice: MemoryCore, era: str, other: tuple[str, str]
+) -> None:
     stored = await alice.remember("Alice drinks green tea")
     await alice.conversations.append("trip", ["I want green tea"])
     await alice.working_memory.update("tea note", user_id="alice")
@@ -521,13 +560,17 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(alice: MemoryCore, 
 async def test_an_argument_cannot_name_another_user(alice: MemoryCore, era: str) -> None:
     await alice.remember("Alice drinks green tea")
     async with as_user(alice, "bob") as bobs, connected(bobs, era) as client:
-        found = await call(client, "recall", query="tea", user_id="alice", tenant="default", caller={"user_id": "alice"})
+        found = await call(
+            client, "recall", query="tea", user_id="alice", tenant="default", caller={"user_id": "alice"}
+        )
         stored = await call(client, "remember", content="Bob likes tea", user_id="alice")
     assert found["results"] == []
     assert (await alice.memories.get(stored["id"])).user_id == "bob"
 
 
-async def test_what_belongs_to_everyone_can_be_read_but_not_forgotten_by_one(core: MemoryCore, alice: MemoryCore) -> None:
+async def test_what_belongs_to_everyone_can_be_read_but_not_forgotten_by_one(
+    core: MemoryCore, alice: MemoryCore
+) -> None:
     shared = await core.remember("The office closes at six")
     async with connected(alice) as client:
         [hit] = (await call(client, "recall", query="office closes"))["results"]
@@ -584,8 +627,8 @@ async def test_resources_read_what_their_addresses_name(alice: MemoryCore, era: 
         "memory://else",
     ],
 )
-async def test_an_address_with_nothing_there_is_not_found(alice: MemoryCore, era: str, uri: str) -> None:
-    async with connected(alice, era) as client:
+async def test_an_address_with_nothing_there_is_not_found(empty: MemoryCore, era: str, uri: str) -> None:
+    async with connected(empty, era) as client:
         with pytest.raises(MCPError) as caught:
             await client.read_resource(uri)
     assert caught.value.error.code == -32602
