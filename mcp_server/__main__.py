@@ -17,6 +17,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    if not settings.http and not settings.check:
+        if sys.stdin is None:
+            sys.stderr.write("memory-mcp: standard input is closed, over which a client would talk; see --http.\n")
+            return 2
+        if sys.stdin.isatty():
+            sys.stderr.write(
+                "memory-mcp: waiting for an MCP client on standard input; --help shows how to connect one.\n"
+            )
     return asyncio.run(_run(settings))
 
 

@@ -135,7 +135,7 @@ async def remember(
         content.strip(),
         user_id=caller.user_id,
         key=key or None,
-        source=Source(uri=f"mcp:{caller.program}") if caller.program else None,
+        source=Source(uri=f"mcp:{program}") if (program := label(caller.program, 100)) else None,
         valid_from=moment(valid_from, "valid_from"),
         valid_to=moment(valid_to, "valid_to", end=True),
         trust="assistant",

@@ -121,7 +121,7 @@ def _item(memory: MemoryItem) -> Item:
         id=str(memory.id),
         kind="memory",
         text=text,
-        date=date(memory.recorded_at),
+        date=date(memory.valid_from or memory.recorded_at),
         version=memory.version,
         key=named(memory.key),
         origin=origin(memory.trust),

@@ -60,7 +60,21 @@ class EndableInput(io.RawIOBase):
 
 
 async def serve_stdio(server: MCPServer[CoreAccess]) -> None:
-    """Serve until standard input ends, SIGINT or SIGTERM."""
+    """Serve until standard input ends, SIGINT, SIGTERM, or nobody reads the answers any more."""
+    with _until_the_client_left():
+        await _serve(server)
+
+
+@contextmanager
+def _until_the_client_left() -> Iterator[None]:
+    """A client that went away is an end like any other."""
+    try:
+        yield
+    except* BrokenPipeError:
+        pass
+
+
+async def _serve(server: MCPServer[CoreAccess]) -> None:
     if sys.platform == "win32":
         await server.run_stdio_async()
         return

@@ -183,7 +183,7 @@ async def read_conversation(
 ) -> Annotated[CallToolResult, ConversationResult]:
     """Read the messages of a past conversation, or those around a message.
 
-    The id of a message that recall found is taken as thread_id too.
+    Call it when what recall found needs its context. The id of a found message is taken as thread_id too.
     """
     return result(await answers.conversation(caller, thread_id, around=around, limit=limit, max_tokens=max_tokens))
 

@@ -197,6 +197,33 @@ def test_a_line_that_is_no_message_does_not_end_the_conversation(database_url: s
         assert exchange(server, INITIALIZED, RECALL)["result"]["isError"] is False
 
 
+def test_a_client_that_stopped_reading_is_no_crash(database_url: str) -> None:
+    with process(MEMORY_DATABASE_URL=database_url) as server:
+        handshake(server)
+        assert server.stdin is not None and server.stdout is not None and server.stderr is not None
+        server.stdout.close()
+        server.stdin.write(json.dumps(INITIALIZED) + "\n" + json.dumps(RECALL) + "\n")
+        server.stdin.flush()
+        time.sleep(2)
+        end_of_input(server)
+        assert server.wait(10) == 0
+        assert server.stderr.read() == ""
+
+
+def test_a_closed_standard_input_is_told() -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m mcp_server <&-', sys.executable],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "standard input is closed" in done.stderr
+
+
 def test_the_last_server_out_stops_the_embedded_database(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with process(MEMORY_DATA_DIR=str(data)) as first, process(MEMORY_DATA_DIR=str(data)) as second:
