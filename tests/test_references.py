@@ -506,6 +506,21 @@ class TestConcurrency:
         await passages.catch_up()
         assert await rows(database) == dict.fromkeys(TABLES, 0)
 
+    async def test_a_deadlock_with_the_one_who_stores_vectors_is_not_the_callers(
+        self, database: Database, references: References, passages: Passages
+    ) -> None:
+        document = await references.add(text="old", source="s")
+        await passages.catch_up()
+        async with database.transaction() as other:
+            await other.execute("SET LOCAL deadlock_timeout = '1min'")  # so that it is not the one to give way
+            await other.execute("SELECT FROM memory.passages FOR UPDATE")
+            update = asyncio.create_task(references.add(text="new", source="s"))
+            while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await other.execute("SELECT FROM memory.documents FOR UPDATE")
+        assert (await update).version == 2
+        assert [chunk.text for chunk in await references.chunks(document.id)] == ["new"]
+
 
 class TestReading:
     async def test_the_citation_leads_to_the_place(self, database: Database, file: Path) -> None:
@@ -817,6 +832,13 @@ class TestManyFiles:
     async def test_patterns(self, references: References, folder: Path) -> None:
         assert (await references.add_many([str(folder / "*.md")])).added == 1
         assert (await references.add_many(str(folder / "**" / "*.txt"))).added == 1
+
+    async def test_patterns_from_where_we_are(
+        self, references: References, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(folder)
+        report = await references.add_many(["**/*.txt", "*.md", "../docs/sub/*/*"])
+        assert (report.added, report.failed) == (3, [])
 
     async def test_hidden_files_are_taken_when_named(self, references: References, folder: Path) -> None:
         assert (await references.add_many([folder / ".hidden.md"])).added == 1

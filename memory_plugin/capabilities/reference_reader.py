@@ -63,10 +63,28 @@ WHERE p.tenant_id = $1 AND p.chunk_id = $2 AND ($3::text IS NULL OR d.user_id IS
 ORDER BY p.version DESC, p.ordinal LIMIT 1
 """
 
-# ids travel as text: the driver knows arrays of text without asking the server what they are
-_HYDRATE = f"""{_CHUNK}
-WHERE p.tenant_id = $1 AND p.chunk_id = ANY ($2::text[]::uuid[]) AND p.version = d.version
-ORDER BY p.ordinal DESC
+# From the ids inwards, each step by a key: LIMIT keeps the planner from reading whole documents
+# where it knows nothing about the tables yet. The ids travel as text: the driver knows arrays of text
+# without asking the server what they are.
+_HYDRATE = """
+SELECT c.id, c.document_id, p.ordinal, c.text, c.heading_path, c.tokens, v.title, p.version,
+       (d.metadata || c.metadata)::text AS metadata, d.source, d.collection, d.user_id, d.media_type,
+       v.created_at, p.span_start, p.span_end, p.page, p.line
+FROM unnest($2::text[]) AS wanted (id)
+CROSS JOIN LATERAL (
+    SELECT * FROM {s}.chunks WHERE tenant_id = $1 AND id = wanted.id::uuid LIMIT 1
+) AS c
+CROSS JOIN LATERAL (
+    SELECT * FROM {s}.documents WHERE tenant_id = $1 AND id = c.document_id LIMIT 1
+) AS d
+CROSS JOIN LATERAL (
+    SELECT title, created_at FROM {s}.document_versions
+    WHERE tenant_id = $1 AND document_id = d.id AND version = d.version LIMIT 1
+) AS v
+CROSS JOIN LATERAL (
+    SELECT * FROM {s}.chunk_places
+    WHERE tenant_id = $1 AND chunk_id = c.id AND version = d.version ORDER BY ordinal LIMIT 1
+) AS p
 """
 
 

@@ -20,11 +20,13 @@ ORDER BY id FOR UPDATE
 """
 
 # Waits for an indexer that is at work on these chunks, so that the next statement sees what it wrote.
+# An array, because without statistics a join here may compare each with each.
 _UNQUEUE = """
 WITH gone AS (
-    DELETE FROM {s}.index_queue q USING {s}.chunks c
-    WHERE c.tenant_id = $1 AND c.document_id = ANY ($2::uuid[])
-      AND q.tenant_id = $1 AND q.kind = 3 AND q.item = c.id::text
+    DELETE FROM {s}.index_queue
+    WHERE tenant_id = $1 AND kind = 3 AND item = ANY (
+        ARRAY(SELECT c.id::text FROM {s}.chunks c WHERE c.tenant_id = $1 AND c.document_id = ANY ($2::uuid[]))
+    )
     RETURNING 1
 )
 SELECT count(*) AS index_queue FROM gone
@@ -60,7 +62,7 @@ WITH old AS (
     RETURNING p.chunk_id
 ), chunks AS (
     DELETE FROM {s}.chunks c USING {s}.documents d
-    WHERE c.tenant_id = $1 AND c.id IN (SELECT chunk_id FROM places)
+    WHERE c.tenant_id = $1 AND c.id = ANY (ARRAY(SELECT chunk_id FROM places))
       AND d.tenant_id = c.tenant_id AND d.id = c.document_id
       AND NOT EXISTS (
           SELECT FROM {s}.chunk_places p
