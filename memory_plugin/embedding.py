@@ -212,6 +212,8 @@ class StaticEmbedder:
 
     name: str = "wordllama:l2_supercat:256"
     dims: int | None = WIDTH
+    at_once: ClassVar[bool] = True
+    """Fast enough to embed what was just written while a search waits for it."""
 
     def __init__(self, *, query_cache: int = 1024) -> None:
         self._cache = QueryCache(query_cache)

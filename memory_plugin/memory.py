@@ -27,6 +27,11 @@ class Memory(MemoryCore):
     history, the tools and the retriever have both faces anyway.
     """
 
+    async def __aexit__(self, *exc_info: object) -> None:
+        for face in ("checkpointer", "store"):
+            self.__dict__.pop(face, None)
+        await super().__aexit__(*exc_info)
+
     @cached_property
     def checkpointer(self) -> ConversationSaver:
         """The LangGraph checkpointer; its messages are what `history` shows and `recall` finds."""

@@ -146,6 +146,7 @@ class Recall:
     async def _embed(self, text: str) -> list[float] | None:
         """The query's vector; words alone must do where the embedder fails."""
         try:
+            await self._passages.fill_at_once()
             vector = await self._passages.embed_query(text)
         except EmbeddingError as error:
             self.embedding_error = error

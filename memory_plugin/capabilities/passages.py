@@ -191,11 +191,28 @@ class Passages:
             return 0
         model = await self._ensure_model(self._embedder)
         total = 0
-        while rows := await self._database.fetch(self._text_of, self._tenant, model, FILL_BATCH):
-            vectors = await self._embedder.embed_documents([row["text"] for row in rows])
-            await self._keep(model, rows, vectors)
-            total += len(rows)
+        while done := await self._fill_batch(self._embedder, model):
+            total += done
         return total
+
+    async def fill_at_once(self) -> int:
+        """Embed one batch of what waits, if the embedder is quick enough to do so during a search.
+
+        What was just written is then found by meaning too, without waiting for the background.
+
+        Raises:
+            EmbeddingError: the embedder failed.
+        """
+        if self._embedder is None or not getattr(self._embedder, "at_once", False):
+            return 0
+        return await self._fill_batch(self._embedder, await self._ensure_model(self._embedder))
+
+    async def _fill_batch(self, embedder: Embedder, model: int) -> int:
+        rows = await self._database.fetch(self._text_of, self._tenant, model, FILL_BATCH)
+        if rows:
+            vectors = await embedder.embed_documents([row["text"] for row in rows])
+            await self._keep(model, rows, vectors)
+        return len(rows)
 
     async def _keep(self, model: int, rows: Sequence[Record], vectors: Sequence[Sequence[float]]) -> None:
         from memory_plugin.embedding import vector_text
