@@ -124,7 +124,10 @@ async def item(caller: Caller, id: str, *, offset: int, max_tokens: int) -> Item
         more = end < total
         return whole.model_copy(update={"text": text, "next_offset": end if more else None, "truncated": more})
 
-    return fit(build, count=1, longest=total - offset, max_tokens=max_tokens)
+    part = fit(build, count=1, longest=total - offset, max_tokens=max_tokens)
+    if part.truncated and not part.text:
+        raise ToolError(f"Nothing of the text fits into max_tokens={max_tokens}: allow a larger answer.")
+    return part
 
 
 async def remember(

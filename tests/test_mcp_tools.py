@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from mcp import Client, MCPError
@@ -441,6 +442,15 @@ async def test_a_cut_text_can_be_read_on_to_its_end(alice: MemoryCore) -> None:
     assert len(parts) > 2
     assert "".join(part["text"] for part in parts) == text
     assert all(part["characters"] == len(text) and part["id"] == str(stored.id) for part in parts)
+
+
+async def test_a_budget_without_room_for_any_text_is_refused_rather_than_never_ending(alice: MemoryCore) -> None:
+    thread = "茶" * 50
+    [message] = await alice.conversations.append(thread, ["tea " * 500])
+    address = f"memory://conversation/{quote(thread)}#{message.id}"
+    async with connected(alice) as client:
+        assert "max_tokens=400" in await refusal(client, "read_item", id=address, max_tokens=400)
+        assert (await call(client, "read_item", id=address))["text"].startswith("tea ")
 
 
 async def test_short_texts_stay_whole_beside_a_long_one(alice: MemoryCore) -> None:
