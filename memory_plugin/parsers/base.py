@@ -130,8 +130,9 @@ class TextWriter:
         page: int | None = None,
         line: int | None = None,
         metadata: Mapping[str, Any] | None = None,
+        tight: bool = False,
     ) -> None:
-        """Append a block, one line below its neighbour in a list and one blank line below anything else.
+        """Append a block, below a blank line unless it is `tight` or follows its neighbour in a list.
 
         Raises:
             ContentTooLargeError: the document has grown over a limit.
@@ -140,8 +141,8 @@ class TextWriter:
         if not text or text.isspace():
             return
         if self.blocks:
-            close = kind == "list" == self.blocks[-1].kind
-            self._append("\n" if close else "\n\n")
+            tight = tight or kind == "list" == self.blocks[-1].kind
+            self._append("\n" if tight else "\n\n")
         start = self._length
         self._append(text)
         if len(self.blocks) >= _BLOCKS_PER_CHUNK * self._limits.max_chunks:

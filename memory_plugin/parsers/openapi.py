@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from memory_plugin.chunking import MAX_TOKENS, count_tokens
 from memory_plugin.parsers.base import Extract, ParseLimits, TextWriter, label
 from memory_plugin.parsers.openapi_schema import (
+    Detail,
     Fields,
     Resolver,
     is_true,
@@ -28,7 +30,16 @@ _MAX_SERVERS = 20
 _MAX_TAGS = 200
 _MAX_PARAMETERS = 200
 _MAX_RESPONSES = 40
+_MAX_BODY_FIELDS = 120
+# tokens: what fits one chunk, line breaks allowed for, and what is too little for the fields of a body
+_ROOM = MAX_TOKENS - 4
+_LEAST_ROOM = 60
+# how the fields of a body are said, from the fullest on: references followed, and detail
+_BODY_DETAILS: tuple[tuple[int, Detail], ...] = ((2, "full"), (1, "full"), (1, "sentence"), (1, "names"))
+_INLINE_DETAILS: tuple[tuple[int, Detail], ...] = ((2, "full"), (0, "full"))
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+_Rendered = tuple[tuple[str, ...], dict[str, Any], list[str]]  # heading path, metadata, parts of the text
 
 
 def is_openapi(value: Any) -> bool:
@@ -56,12 +67,11 @@ def parse_openapi(root: Mapping[str, Any], *, name: str, limits: ParseLimits) ->
     writer = TextWriter(name, limits)
     info = mapping(root.get("info"))
     title = label(str(info.get("title") or name))
-    overview = _overview(root, title)
-    writer.add(overview, "record", heading_path=(title,), metadata={"kind": "overview"})
+    _write(writer, _overview(root, title), (title,), {"kind": "overview"})
     operations = 0
     renderer = _Operations(root, title)
-    for path, metadata, text in renderer.all():
-        writer.add(text, "record", heading_path=path, metadata=metadata)
+    for path, metadata, parts in renderer.all():
+        _write(writer, parts, path, metadata)
         operations += 1
     schemas = mapping(mapping(root.get("components")).get("schemas")) or mapping(root.get("definitions"))
     _write_schemas(writer, renderer.fields, schemas, (title, "Schemas"))
@@ -85,8 +95,7 @@ def parse_schema(root: Mapping[str, Any], *, name: str, limits: ParseLimits) -> 
     writer = TextWriter(name, limits)
     fields = Fields(Resolver(root))
     title = label(str(root.get("title") or name))
-    text = _schema_text(title, root, fields)
-    writer.add(text, "record", heading_path=(title,), metadata=_schema_metadata(title))
+    _write(writer, [_schema_text(title, root, fields)], (title,), _schema_metadata(title))
     definitions = {**mapping(root.get("definitions")), **mapping(root.get("$defs"))}
     _write_schemas(writer, fields, definitions, (title, "Definitions"))
     return Extract(
@@ -98,7 +107,32 @@ def parse_schema(root: Mapping[str, Any], *, name: str, limits: ParseLimits) -> 
     )
 
 
-def _overview(root: Mapping[str, Any], title: str) -> str:
+def _write(writer: TextWriter, parts: list[str], heading_path: tuple[str, ...], metadata: Mapping[str, Any]) -> None:
+    """Write the parts of one thing, as many together as fit a chunk; a longer one under its first line."""
+    for text, tokens in _grouped(parts):
+        if tokens <= _ROOM:
+            writer.add(text, "record", heading_path=heading_path, metadata=metadata)
+        else:
+            head, _, rest = text.partition("\n")
+            writer.add(head, "heading", heading_path=heading_path, metadata=metadata)
+            writer.add(rest, "record", heading_path=heading_path, metadata=metadata, tight=True)
+
+
+def _grouped(parts: list[str]) -> Iterator[tuple[str, int]]:
+    """Neighbours joined while they fit a chunk, with their number of tokens."""
+    group, size = "", 0
+    for part in parts:
+        tokens = count_tokens(part) + 2
+        if group and size + tokens > _ROOM:
+            yield group, size
+            group, size = "", 0
+        group = f"{group}\n\n{part}" if group else part
+        size += tokens
+    if group:
+        yield group, size
+
+
+def _overview(root: Mapping[str, Any], title: str) -> list[str]:
     info = mapping(root.get("info"))
     version = f" {short(info['version'])}" if info.get("version") else ""
     tags = [
@@ -106,13 +140,12 @@ def _overview(root: Mapping[str, Any], title: str) -> str:
         for tag in map(mapping, sequence(root.get("tags"))[:_MAX_TAGS])
     ]
     parts = [
-        f"{title}{version}",
-        prose(info.get("description") or info.get("summary")),
+        "\n".join([f"{title}{version}", prose(info.get("description") or info.get("summary"))]).strip(),
         _listed("Servers:", _servers(root)),
         _listed("Authentication:", _security_schemes(root)),
         _listed("Sections:", tags),
     ]
-    return "\n\n".join(part for part in parts if part)
+    return [part for part in parts if part]
 
 
 def _listed(head: str, lines: list[str]) -> str:
@@ -144,8 +177,7 @@ def _security_schemes(root: Mapping[str, Any]) -> list[str]:
 def _write_schemas(writer: TextWriter, fields: Fields, schemas: Mapping[str, Any], path: tuple[str, ...]) -> None:
     for key, schema in schemas.items():
         name = label(key)
-        text = _schema_text(name, schema, fields)
-        writer.add(text, "record", heading_path=(*path, name), metadata=_schema_metadata(key))
+        _write(writer, [_schema_text(name, schema, fields)], (*path, name), _schema_metadata(key))
 
 
 def _schema_metadata(name: str) -> dict[str, Any]:
@@ -167,8 +199,8 @@ class _Operations:
         self.resolver = Resolver(root)
         self.fields = Fields(self.resolver)
 
-    def all(self) -> Iterator[tuple[tuple[str, ...], dict[str, Any], str]]:
-        """Heading path, metadata and text of each operation, then of each webhook."""
+    def all(self) -> Iterator[_Rendered]:
+        """Each operation in order, then each webhook."""
         for section, prefix in (("paths", ""), ("webhooks", "Webhook ")):
             for path, item in mapping(self.root.get(section)).items():
                 resolved = self.resolver.resolve(item)[0]
@@ -177,7 +209,7 @@ class _Operations:
 
     def _operation(
         self, method: str, path: str, prefix: str, item: Mapping[str, Any], operation: Mapping[str, Any]
-    ) -> tuple[tuple[str, ...], dict[str, Any], str]:
+    ) -> _Rendered:
         head = f"{prefix}{method} {path}"
         tags = [label(str(tag)) for tag in sequence(operation.get("tags"))[:8]]
         metadata: dict[str, Any] = {
@@ -194,15 +226,15 @@ class _Operations:
             for level in (item, operation)
             for parameter in sequence(level.get("parameters"))[:_MAX_PARAMETERS]
         ]
-        parts = [
-            self._head(head, operation, item, tags),
-            self._parameters(head, parameters),
-            self._body(head, operation, parameters),
+        before = [self._head(head, operation, item, tags), self._parameters(head, parameters)]
+        after = [
             self._responses(head, mapping(operation.get("responses"))),
             self._callbacks(head, mapping(operation.get("callbacks"))),
         ]
-        heading_path = (self.title, *tags[:1], label(head))
-        return heading_path, metadata, "\n\n".join(part for part in parts if part)
+        room = _ROOM - sum(count_tokens(part) + 2 for part in (*before, *after) if part)
+        body = self._body(head, operation, parameters, room if room > _LEAST_ROOM else _ROOM)
+        parts = [part for part in (*before, body, *after) if part]
+        return (self.title, *tags[:1], label(head)), metadata, parts
 
     def _head(self, head: str, operation: Mapping[str, Any], item: Mapping[str, Any], tags: list[str]) -> str:
         lines = [head, one_line(operation.get("summary") or item.get("summary"))]
@@ -244,26 +276,35 @@ class _Operations:
         described = " ".join(part for part in (own, remarks) if part)
         return f"{text}: {described}" if described else text
 
-    def _body(self, head: str, operation: Mapping[str, Any], parameters: list[Mapping[str, Any]]) -> str:
+    def _body(self, head: str, operation: Mapping[str, Any], parameters: list[Mapping[str, Any]], room: int) -> str:
         body = self.resolver.resolve(operation.get("requestBody"))[0]
         content = mapping(body.get("content"))
         if content:
             media_type, schema = _preferred(content)
-            return self._body_text(head, media_type, is_true(body.get("required")), body, schema)
+            return self._body_text(head, media_type, body, schema, room)
         for parameter in parameters:
             if parameter.get("in") == "body":
                 consumes = sequence(operation.get("consumes")) or sequence(self.root.get("consumes"))
                 media_type = short(consumes[0]) if consumes else "application/json"
-                required = is_true(parameter.get("required"))
-                return self._body_text(head, media_type, required, parameter, parameter.get("schema"))
+                return self._body_text(head, media_type, parameter, parameter.get("schema"), room)
         form = [self._field(parameter, "") for parameter in parameters if parameter.get("in") == "formData"]
         return _listed(f"Request body of {head} (form fields):", form)
 
-    def _body_text(self, head: str, media_type: str, required: bool, body: Mapping[str, Any], schema: Any) -> str:
-        words = [media_type, "required" if required else "optional", self.fields.type_of(schema)]
-        lines = [f"Request body of {head} ({', '.join(words)}):", one_line(body.get("description"))]
-        lines.extend(self.fields.lines(schema, follow=2))
-        return "\n".join(line for line in lines if line)
+    def _body_text(self, head: str, media_type: str, body: Mapping[str, Any], schema: Any, room: int) -> str:
+        """The fields of a body, in as much detail as there is room for.
+
+        Nothing is lost by saying less: a schema with a name is said in full in its own place, and one
+        without a name keeps all of its own fields' descriptions.
+        """
+        words = [media_type, "required" if is_true(body.get("required")) else "optional", self.fields.type_of(schema)]
+        first = [f"Request body of {head} ({', '.join(words)}):", one_line(body.get("description"))]
+        text = ""
+        for follow, detail in _BODY_DETAILS if "$ref" in mapping(schema) else _INLINE_DETAILS:
+            lines = [*first, *self.fields.lines(schema, limit=_MAX_BODY_FIELDS, follow=follow, detail=detail)]
+            text = "\n".join(line for line in lines if line)
+            if count_tokens(text) <= room:
+                break
+        return text
 
     def _responses(self, head: str, responses: Mapping[str, Any]) -> str:
         lines = []

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
+# How much is said of each field: everything, the first sentence, or its name and type.
+Detail = Literal["full", "sentence", "names"]
+
 MAX_FIELD_DEPTH = 3
-MAX_FIELDS = 120
+MAX_FIELDS = 1_000
 _MAX_HOPS = 16
 _MAX_PARTS = 24  # alternatives, enum values, parts of an allOf
 _MAX_VALUE = 80
@@ -23,7 +26,22 @@ _MAX_REFERENCE = 1_000
 _STEPS = 1_000
 _STEPS_IN_ALL = 300_000
 _STEPS_WHEN_STINGY = 50
-_TAG = re.compile(r"</?[A-Za-z][^<>]{0,300}>")
+_TAG = re.compile(
+    r"</?(?:a|b|blockquote|br|code|div|em|h[1-6]|hr|i|img|li|ol|p|pre|small|span|strong|sub|sup|table|tbody|td|th|thead"
+    r"|tr|ul)(?:\s[^<>]{0,300})?/?>",
+    re.IGNORECASE,
+)
+_LINK = re.compile(r"\[([^\[\]]{1,300})\]\([^()\s]{1,1000}\)")
+_FIRST_SENTENCE = re.compile(r".{20,}?[.!?](?=\s)")
+_SAYINGS = (
+    ("const", "Always"),
+    ("default", "Default:"),
+    ("minimum", "At least"),
+    ("maximum", "At most"),
+    ("maxLength", "Longest:"),
+    ("example", "Example:"),
+)
+_FLAGS = (("readOnly", "Read-only."), ("deprecated", "Deprecated."))
 _SPACES = re.compile(r"\s+")
 _ESCAPES = (("~1", "/"), ("~0", "~"))
 
@@ -39,8 +57,8 @@ def sequence(value: Any) -> list[Any]:
 
 
 def prose(value: Any) -> str:
-    """A description without HTML tags; empty for anything that isn't text."""
-    return _TAG.sub(" ", value).strip() if isinstance(value, str) else ""
+    """A description without HTML tags and addresses of links; empty for anything that isn't text."""
+    return _LINK.sub(r"\1", _TAG.sub(" ", value)).strip() if isinstance(value, str) else ""
 
 
 def one_line(value: Any) -> str:
@@ -115,13 +133,15 @@ class Fields:
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
         self._steps = self._steps_in_all = 0
+        self._detail: Detail = "full"
 
-    def lines(self, schema: Any, *, limit: int = MAX_FIELDS, follow: int = 0) -> list[str]:
+    def lines(self, schema: Any, *, limit: int = MAX_FIELDS, follow: int = 0, detail: Detail = "full") -> list[str]:
         """The fields of a schema, nested objects below their field; the last line says when there are more.
 
         `follow` is how many references are followed one within the other, the one at the root
         included; schemas that are only named have their own place in the text.
         """
+        self._detail = detail
         result: list[str] = []
         self._steps_in_all += self._steps
         self._steps = 0
@@ -139,9 +159,9 @@ class Fields:
             return self._resolver.resolve(node)[1] or "object"
         if depth > MAX_FIELD_DEPTH:
             return "object"
-        for keyword, words in (("oneOf", "one of"), ("anyOf", "any of")):
+        for keyword, saying in (("oneOf", "one of"), ("anyOf", "any of")):
             if choices := sequence(node.get(keyword)):
-                return f"{words} {self._joined(choices, depth, ', ')}"
+                return f"{saying} {self._joined(choices, depth)}"
         if parts := sequence(node.get("allOf")):
             names = [self._resolver.resolve(part)[1] for part in parts[:_MAX_PARTS]]
             named = [name for name in names if name]
@@ -160,36 +180,31 @@ class Fields:
         text = " or ".join(kinds)
         return f"{text} ({short(node['format'])})" if node.get("format") else text
 
-    def _joined(self, choices: list[Any], depth: int, separator: str) -> str:
+    def _joined(self, choices: list[Any], depth: int) -> str:
         words = [self.type_of(choice, depth + 2) for choice in choices[:_MAX_PARTS]]
         more = ["…"] if len(choices) > _MAX_PARTS else []
-        return separator.join(dict.fromkeys(words + more))
+        return ", ".join(dict.fromkeys(words + more))
 
-    def remarks(self, schema: Any, *, described: bool = False) -> str:
+    def remarks(self, schema: Any, *, described: bool = False, detail: Detail = "full") -> str:
         """What a schema is and which values it allows, on one line; only the values where it is `described`."""
+        if detail == "names":
+            return ""
         node = mapping(schema)
         resolved = self._resolver.resolve(node)[0]
-        words = node.get("description") or resolved.get("description")
-        parts = ["" if described else one_line(words)]
+        words = "" if described else one_line(node.get("description") or resolved.get("description"))
+        if detail == "sentence":
+            first = _FIRST_SENTENCE.match(words)
+            return first.group() if first else words
+        parts = [words]
         values = sequence(resolved.get("enum")) or sequence(mapping(resolved.get("items")).get("enum"))
         if values:
             more = ", …" if len(values) > _MAX_PARTS else ""
             parts.append(f"One of: {', '.join(map(short, values[:_MAX_PARTS]))}{more}.")
-        for keyword, words in (
-            ("const", "Always"),
-            ("default", "Default:"),
-            ("minimum", "At least"),
-            ("maximum", "At most"),
-            ("maxLength", "Longest:"),
-            ("example", "Example:"),
-        ):
+        for keyword, saying in _SAYINGS:
             value = resolved.get(keyword)
             if keyword in resolved and not isinstance(value, Mapping | list):
-                parts.append(f"{words} {short(value)}.")
-        if is_true(resolved.get("readOnly")):
-            parts.append("Read-only.")
-        if is_true(resolved.get("deprecated")):
-            parts.append("Deprecated.")
+                parts.append(f"{saying} {short(value)}.")
+        parts.extend(saying for keyword, saying in _FLAGS if is_true(resolved.get(keyword)))
         return " ".join(part if part.endswith((".", "!", "?", ":")) else f"{part}." for part in parts if part)
 
     def _walk(self, schema: Any, depth: int, seen: tuple[str, ...], follow: int) -> Iterator[str]:
@@ -203,7 +218,7 @@ class Fields:
         required: set[str] = set()
         for field, value, needed in self._properties(node, seen, required, 0):
             flag = ", required" if needed or field in required else ""
-            remarks = self.remarks(value)
+            remarks = self.remarks(value, detail=self._detail)
             yield f"{indent}- {short(field)} ({self.type_of(value)}{flag})" + (f": {remarks}" if remarks else "")
             yield from self._walk(self._inner(value), depth + 1, seen, follow)
         if not depth and "items" in node:
