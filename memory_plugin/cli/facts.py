@@ -1,0 +1,210 @@
+"""`remember`, `recall` and `forget`: the three verbs of the store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from memory_plugin.cli import options
+from memory_plugin.cli.options import examples
+from memory_plugin.cli.output import Column, Output, when
+from memory_plugin.cli.session import session_of
+from memory_plugin.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from memory_plugin.core import MemoryCore
+    from memory_plugin.types import Hit, MemoryItem
+
+app = typer.Typer(rich_markup_mode=None)
+
+INDEX_TIMEOUT = 10.0
+"""Seconds a command waits for the vectors of what it wrote."""
+
+CATCH_UP_TIMEOUT = 2.0
+"""Seconds a search spends on vectors that other processes left to be made."""
+
+
+@app.command(
+    epilog=examples(
+        'memory-plugin remember "Alice prefers tea" --user alice',
+        'memory-plugin remember "Alice lives in Lyon" --user alice --key home',
+        'echo "The office opens at 9" | memory-plugin remember - --metadata topic=office',
+    ),
+)
+def remember(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="One self-contained statement, or - to read it.")],
+    user: options.User = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="NAME", help="Its name: a new text under it replaces the old.")
+    ] = None,
+    thread: Annotated[str | None, typer.Option("--thread", metavar="ID", help="The conversation it is from.")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option("--metadata", metavar="NAME=VALUE", help="About the fact; may be repeated.")
+    ] = None,
+) -> None:
+    """Store a fact.
+
+    It says whether the fact was created, updated (another text stood under its key) or a duplicate.
+    """
+    session, about = session_of(context), options.metadata(metadata)
+    content = sys.stdin.read().strip() if text == "-" else text
+
+    async def work(core: MemoryCore) -> MemoryItem:
+        item = await core.remember(content, user_id=user, key=key, thread_id=thread, metadata=about)
+        await session.index(core, seconds=INDEX_TIMEOUT)
+        return item
+
+    item = session.run(work)
+    session.output.result({"memory": item}, lambda: _show_item(session.output, item))
+
+
+def _show_item(output: Output, item: MemoryItem) -> None:
+    output.facts(
+        [
+            ("status", item.status),
+            ("text", item.content),
+            ("id", str(item.id)),
+            ("user", item.user_id),
+            ("key", _given_key(item.key)),
+            ("thread", item.thread_id),
+            ("version", str(item.version)),
+            ("recorded", when(item.recorded_at)),
+        ]
+    )
+
+
+@app.command(
+    epilog=examples(
+        'memory-plugin recall "what does Alice drink?" --user alice',
+        'memory-plugin recall "pricing" --kind message --since 7d --explain',
+        'memory-plugin --json recall "refund policy" --kind reference --limit 3',
+    ),
+)
+def recall(
+    context: typer.Context,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A question, or a few words.")],
+    user: options.User = None,
+    thread: options.Thread = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="KIND", help="memory, message or reference; may be repeated."),
+    ] = None,
+    limit: options.Limit = 8,
+    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="Said or recorded from then on.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Said or recorded before then.")] = None,
+    explain: options.Explain = False,
+) -> None:
+    """Find facts, messages and passages that answer a question.
+
+    TIME is a date, a time, or how long ago: 2026-03-01, 2026-03-01T09:30, 12h, 7d, 2w.
+    """
+    session = session_of(context)
+    wanted = options.kinds(kind)
+    start, end = options.moment(since, "--since"), options.moment(until, "--until")
+
+    async def work(core: MemoryCore) -> list[Hit]:
+        await session.index(core, seconds=CATCH_UP_TIMEOUT)
+        hits = await core.recall(
+            query, user_id=user, thread_id=thread, kinds=wanted, limit=limit, since=start, until=end
+        )
+        if hits and core.embedder is not None and not any("meaning" in hit.parts for hit in hits):
+            session.output.note("Found by words alone: `memory-plugin doctor` says whether the embedder works.")
+        return hits
+
+    hits = session.run(work)
+    session.output.result({"query": query, "hits": hits}, lambda: show_hits(session.output, hits, explain=explain))
+
+
+def show_hits(output: Output, hits: Sequence[Hit], *, explain: bool) -> None:
+    """What was found as a table, the best first, each with what names it."""
+    if not hits:
+        output.note("Nothing was found.")
+        return
+    columns = [
+        Column("score", fixed=True, right=True),
+        Column("date", fixed=True),
+        Column("kind", fixed=True),
+        Column("source"),
+        Column("text", least=len(f"[{UUID(int=0)}]")),  # an id that is broken cannot be copied
+    ]
+    rows = [[f"{hit.score:.2f}", when(hit.at), hit.kind, _source(hit), _text(hit)] for hit in hits]
+    if explain:
+        columns.append(Column("parts"))
+        for row, hit in zip(rows, hits, strict=True):
+            row.append("\n".join(f"{part} {value:+.3f}" for part, value in hit.parts.items()))
+    output.table(columns, rows)
+
+
+def _source(hit: Hit) -> str:
+    """Where it is from, for a person."""
+    if hit.citation is not None:
+        return str(hit.citation)
+    if hit.kind == "message":
+        return ", ".join(part for part in (hit.speaker, f"in {hit.thread_id}") if part)
+    return ", ".join(part for part in (hit.user_id, _given_key(hit.key)) if part)
+
+
+def _text(hit: Hit) -> str:
+    """What it says, and the id that `forget` and `references show` take."""
+    return hit.text if hit.kind == "message" else f"{hit.text}\n[{hit.id}]"
+
+
+def _given_key(key: str | None) -> str | None:
+    """The key when somebody chose it; one made from the text is a UUID and says nothing."""
+    try:
+        UUID(key or "")
+    except ValueError:
+        return key
+    return None
+
+
+@app.command(
+    epilog=examples(
+        "memory-plugin forget 01997c1e-52a4-7f6b-9d52-6f1d9f2b8a11",
+        "memory-plugin forget --thread support-42",
+        "memory-plugin forget --user alice --yes",
+    ),
+)
+def forget(
+    context: typer.Context,
+    item_id: Annotated[str | None, typer.Argument(metavar="ITEM_ID", help="One memory, as `recall` names it.")] = None,
+    thread: Annotated[
+        str | None, typer.Option("--thread", metavar="ID", help="Erase a conversation with its agent's state.")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="ID", help="Erase everything that belongs to a user.")
+    ] = None,
+    hard: Annotated[bool, typer.Option("--hard", help="Erase the memory with its history.")] = False,
+    yes: options.Yes = False,
+) -> None:
+    """Forget one memory, one conversation or one user.
+
+    A memory is only hidden, with its history kept, unless --hard is given. Conversations and users are
+    always erased. Before anything is erased you are asked. The rows touched are counted for each table.
+    """
+    session = session_of(context)
+    if sum(name is not None for name in (item_id, thread, user)) != 1:
+        context.fail("Name exactly one of ITEM_ID, --thread and --user.")
+    what = _what(item_id, thread, user)
+    if hard or item_id is None:
+        session.confirm(f"Erase {what} for good?", yes=yes)
+
+    async def work(core: MemoryCore) -> dict[str, int]:
+        counts = await core.forget(item_id=item_id, thread_id=thread, user_id=user, hard=hard)
+        if not any(counts.values()):
+            raise NotFoundError(f"Nothing is stored of {what} for the tenant {core.tenant!r}: check the name.")
+        return counts
+
+    counts = session.run(work)
+    session.output.result({"forgotten": what, "rows": counts}, lambda: session.output.counts(counts))
+
+
+def _what(item_id: str | None, thread: str | None, user: str | None) -> str:
+    if item_id is not None:
+        return f"the memory {item_id}"
+    return f"the conversation {thread!r}" if thread is not None else f"all of the user {user!r}"

@@ -1,0 +1,251 @@
+"""`references`: documents that are searched and cited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memory_plugin.cli import options
+from memory_plugin.cli.facts import CATCH_UP_TIMEOUT, show_hits
+from memory_plugin.cli.options import examples
+from memory_plugin.cli.output import Column, Output, clipped, counted, when
+from memory_plugin.cli.session import session_of
+from memory_plugin.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from memory_plugin.capabilities.reference_reader import StoredChunk
+    from memory_plugin.capabilities.references import AddReport, Progress
+    from memory_plugin.core import MemoryCore
+    from memory_plugin.types import Document, Hit, Page
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Add, list, read, search and remove reference documents.",
+    epilog=examples("memory-plugin references add docs/", 'memory-plugin references search "rate limits"'),
+)
+
+CITATION = "memory://"
+
+DocumentId = Annotated[str, typer.Argument(metavar="ID", help="Id of the document, as `references list` names it.")]
+
+
+@app.command(
+    epilog=examples(
+        "memory-plugin references add handbook.pdf notes/",
+        'memory-plugin references add "docs/**/*.md" --collection product',
+    ),
+)
+def add(
+    context: typer.Context,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders, or patterns in quotes.")],
+    collection: Annotated[
+        str, typer.Option("--collection", metavar="NAME", help="Where they are kept together.")
+    ] = "default",
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="ID", help="Whose they are; everybody's by default.")
+    ] = None,
+) -> None:
+    """Store documents, or the next version of those that changed.
+
+    Folders are read with all below them; hidden files and unknown kinds are passed over there. What did
+    not change is skipped. When a file fails the others are stored all the same, and the exit code is 1.
+    """
+    session = session_of(context)
+    files: list[Progress] = []
+
+    async def work(core: MemoryCore) -> AddReport:
+        with _progress(session.output, files) as on_progress:
+            report = await core.references.add_many(paths, collection=collection, user_id=user, on_progress=on_progress)
+        with session.output.busy("Indexing"):
+            await session.index(core, seconds=None)
+        return report
+
+    report = session.run(work)
+    document = {
+        "added": report.added,
+        "updated": report.updated,
+        "unchanged": report.unchanged,
+        "failed": len(report.failed),
+        "files": [{"name": file.name, "status": file.status, "reason": file.reason} for file in files],
+    }
+    session.output.result(document, lambda: _show_report(session.output, report))
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(output: Output, files: list[Progress]) -> Iterator[Callable[[Progress], None]]:
+    """A bar on standard error while files are added, where a person watches; notes each file in `files`."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    bar = Bar(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        console=output.aside,
+        transient=True,
+        disable=not output.shows_progress,
+    )
+    with bar:
+        task = bar.add_task("Reading", total=None)
+
+        def on_progress(file: Progress) -> None:
+            files.append(file)
+            bar.update(task, total=file.total, completed=file.done, description=clipped(file.name, 40))
+
+        yield on_progress
+
+
+def _show_report(output: Output, report: AddReport) -> None:
+    parts = [("added", report.added), ("updated", report.updated), ("unchanged", report.unchanged)]
+    output.line(", ".join(f"{number:,} {name}" for name, number in [*parts, ("failed", len(report.failed))]))
+    for name, reason in report.failed:
+        output.line(f"failed: {name}: {reason}")
+
+
+@app.command(
+    "list",
+    epilog=examples(
+        "memory-plugin references list",
+        "memory-plugin references list --collection product --limit 100",
+    ),
+)
+def list_(
+    context: typer.Context,
+    collection: options.Collection = None,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="ID", help="What this user sees: their own and everybody's.")
+    ] = None,
+    limit: options.Limit = 20,
+    cursor: options.Cursor = None,
+) -> None:
+    """List documents, the newest first."""
+    session = session_of(context)
+
+    async def work(core: MemoryCore) -> Page[Document]:
+        return await core.references.list(collection=collection, user_id=user, limit=limit, cursor=cursor)
+
+    page = session.run(work)
+    session.output.result({"documents": page.items, "cursor": page.cursor}, lambda: _show_page(session.output, page))
+
+
+def _show_page(output: Output, page: Page[Document]) -> None:
+    if not page.items:
+        output.note("There are no reference documents.")
+        return
+    columns = [
+        Column("id", fixed=True),
+        Column("title"),
+        Column("collection"),
+        Column("version", fixed=True, right=True),
+        Column("passages", fixed=True, right=True),
+        Column("updated", fixed=True),
+    ]
+    rows = [
+        (str(each.id), each.title, each.collection, str(each.version), f"{each.chunk_count:,}", when(each.updated_at))
+        for each in page.items
+    ]
+    output.table(columns, rows)
+    if page.cursor:
+        output.note(f"There are more: --cursor {page.cursor}")
+
+
+@app.command(
+    epilog=examples(
+        "memory-plugin references show 01997c1e-52a4-7f6b-9d52-6f1d9f2b8a11 --limit 5",
+        'memory-plugin references show "memory://reference/01997c1e-.../1#01997c1f-..."',
+    ),
+)
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ID", help="A document, a passage, or a citation (memory://...).")],
+    start: Annotated[int, typer.Option("--start", min=0, metavar="N", help="Passages to skip.")] = 0,
+    limit: options.Limit = 20,
+) -> None:
+    """Show a document, or one passage of it."""
+    session = session_of(context)
+
+    found, passages = session.run(lambda core: _find(core, name, start, limit))
+    session.output.result(
+        {"document": found, "passages": passages}, lambda: _show_document(session.output, found, passages)
+    )
+
+
+async def _find(core: MemoryCore, name: str, start: int, limit: int) -> tuple[Document, list[StoredChunk]]:
+    """The document of that id with its passages, or with the one that has the id or the citation."""
+    references = core.references
+    if name.startswith(CITATION):
+        passage = await references.resolve(name)
+    else:
+        with suppress(NotFoundError):
+            found = await references.get(name)
+            return found, await references.chunks(found.id, start=start, limit=limit)
+        passage = await references.chunk(name)
+    return await references.get(passage.document_id), [passage]
+
+
+def _show_document(output: Output, document: Document, passages: list[StoredChunk]) -> None:
+    output.facts(
+        [
+            ("title", document.title),
+            ("id", str(document.id)),
+            ("source", document.source),
+            ("collection", document.collection),
+            ("user", document.user_id),
+            ("type", document.media_type),
+            ("version", str(document.version)),
+            ("updated", when(document.updated_at)),
+            ("metadata", ", ".join(f"{name}={value}" for name, value in document.metadata.items())),
+            ("passages", f"{document.chunk_count:,}"),
+        ]
+    )
+    for passage in passages:
+        output.line()
+        output.line(f"{passage.ordinal + 1}. {passage.citation}", style="bold")
+        output.line(passage.text)
+    end = passages[-1].ordinal + 1 if passages else document.chunk_count
+    if len(passages) > 1 and end < document.chunk_count:
+        output.note(f"\n{counted(document.chunk_count - end, 'passage')} more: --start {end}")
+
+
+@app.command(epilog=examples("memory-plugin references remove 01997c1e-52a4-7f6b-9d52-6f1d9f2b8a11"))
+def remove(context: typer.Context, document_id: DocumentId, yes: options.Yes = False) -> None:
+    """Erase a document with all its versions."""
+    session = session_of(context)
+    session.confirm(f"Erase the document {document_id} with all its versions?", yes=yes)
+
+    async def work(core: MemoryCore) -> dict[str, int]:
+        return await core.references.remove(document_id)
+
+    counts = session.run(work)
+    session.output.result({"document_id": document_id, "rows": counts}, lambda: session.output.counts(counts))
+
+
+@app.command(
+    epilog=examples(
+        'memory-plugin references search "how long is the warranty?"',
+        'memory-plugin references search "rate limits" --collection product --limit 3',
+    ),
+)
+def search(
+    context: typer.Context,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A question, or a few words.")],
+    collection: options.Collection = None,
+    user: options.User = None,
+    limit: options.Limit = 8,
+    explain: options.Explain = False,
+) -> None:
+    """Find passages that answer a question, each with its citation."""
+    session = session_of(context)
+
+    async def work(core: MemoryCore) -> list[Hit]:
+        await session.index(core, seconds=CATCH_UP_TIMEOUT)
+        return await core.search_references(query, collection=collection, user_id=user, limit=limit)
+
+    hits = session.run(work)
+    session.output.result({"query": query, "hits": hits}, lambda: show_hits(session.output, hits, explain=explain))
