@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -262,6 +264,26 @@ def test_counting_in_slices_agrees_with_counting_at_once() -> None:
 
 def test_counting_survives_lone_surrogates() -> None:
     assert count_tokens("a \ud800 b") > 0
+
+
+def test_a_broken_tokenizer_file_is_said_and_estimated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "tokenizers").mkdir()
+    (tmp_path / "tokenizers" / "a_tokenizer.json").write_text("{}")
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(chunking, "find_spec", lambda name: spec)
+    assert chunking._tokenizer.__wrapped__() is None
+    assert "Token counts are estimated" in caplog.text
+
+
+def test_the_maximum_holds_where_parts_count_less_than_their_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunking, "count_tokens", lambda text: len(text) if len(text) > 20 else 1)
+    text = "ten letter " * 40
+    blocks = [Block(start, start + 11) for start in range(0, len(text), 11)]
+    chunks = chunks_of(text, *blocks, sizes=ChunkSizes(30, 40))
+    assert max(len(chunk.text) for chunk in chunks) <= 40
+    assert "".join(chunk.text for chunk in chunks).replace(" ", "") == text.replace(" ", "")
 
 
 def test_the_estimate_is_near_the_tokenizer_for_english(monkeypatch: pytest.MonkeyPatch) -> None:

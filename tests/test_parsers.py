@@ -477,7 +477,13 @@ def test_html_is_what_a_reader_sees() -> None:
 def test_main_is_the_page_where_it_is_long_enough() -> None:
     article = SENTENCE * 4
     assert parse(f"<p>Menu</p><main><p>{article}</main><p>Ads</p>", name="a.html").text == article.strip()
-    assert "Menu" in parse("<p>Menu</p><main></main>", name="a.html").text
+    assert "Menu" in parse("<p>Menu</p><main>Loading</main>", name="a.html").text
+
+
+def test_a_page_laid_out_with_tables_is_read_cell_by_cell() -> None:
+    page = "<table><tr><td>Menu<td><h2>Refunds</h2><table><tr><td>a<td>b<tr><td>c<td>d</table></table>"
+    assert_sound(parse(page, name="a.html"))
+    assert "a | b\nc | d" in parse(page, name="a.html").text
 
 
 def test_a_page_that_is_all_navigation_is_read_all_the_same() -> None:
@@ -612,6 +618,20 @@ def test_the_notes_of_a_word_document_come_last() -> None:
     document = parse(word_archive("<w:p><w:r><w:t>body</w:t></w:r></w:p>", footnotes=notes.encode()), name="a.docx")
     assert document.chunks[-1].heading_path == ("Footnotes",)
     assert document.chunks[-1].text == "a note"
+
+
+def test_a_frame_around_text_is_text() -> None:
+    cell = "<w:tr><w:tc><w:p><w:r><w:t>{}</w:t></w:r></w:p></w:tc></w:tr>"
+    table = f"<w:tbl>{cell.format('framed')}<w:sdt><w:sdtContent>{cell.format('held')}</w:sdtContent></w:sdt></w:tbl>"
+    assert parse(word_archive(table + "<w:tbl/>"), name="a.docx").text == "framed\n\nheld"
+
+
+def test_an_archive_of_very_many_parts_is_refused() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number in range(10_001):
+            archive.writestr(f"{number}", b"")
+    assert "10,000 parts" in refusal(stream.getvalue(), "a.docx")
 
 
 def test_a_zip_bomb_is_refused_by_what_it_declares() -> None:

@@ -28,7 +28,7 @@ _BLOCKS = (
 _SPACES = re.compile(r"[ \t\r\n\f\xa0]+")
 _PERMALINK = re.compile(r"[\s¶§#🔗]+$")
 _MAIN = re.compile(r"<main[\s>]", re.IGNORECASE)
-_ENOUGH = 200  # characters in <main> that make it the page
+_ENOUGH = 40  # characters in <main> that make it the page
 
 
 def parse_html(text: str, *, name: str, limits: ParseLimits) -> Extract:
