@@ -39,9 +39,7 @@ async def count(database: Database, table: str, condition: str = "true") -> int:
 
 async def expire(database: Database, key: str) -> None:
     """Let the lifetime of an item be over."""
-    await database.execute(
-        "UPDATE memory.memories SET expires_at = now() - interval '1 second' WHERE key = $1", key
-    )
+    await database.execute("UPDATE memory.memories SET expires_at = now() - interval '1 second' WHERE key = $1", key)
 
 
 # ---------------------------------------------------------------- remember
@@ -144,9 +142,7 @@ async def test_the_same_text_under_the_key_is_a_duplicate(memories: Memories) ->
 )
 async def test_the_same_text_with_something_new_about_it_supersedes(memories: Memories, change: Any) -> None:
     await memories.remember("Alice lives in Rome", user_id="alice", key="home", metadata={"a": 1})
-    assert (
-        await memories.remember("Alice lives in Rome", user_id="alice", key="home", **change)
-    ).status == "updated"
+    assert (await memories.remember("Alice lives in Rome", user_id="alice", key="home", **change)).status == "updated"
 
 
 async def test_a_key_holds_its_text_even_if_another_key_has_it_too(memories: Memories) -> None:
@@ -165,17 +161,13 @@ async def test_a_text_whose_own_key_was_given_to_another_fact_gets_one_of_its_ow
 
 
 async def test_many_writers_of_one_text_make_one_memory(database: Database, memories: Memories) -> None:
-    items = await asyncio.gather(
-        *(memories.remember("Alice prefers tea", user_id="alice") for _ in range(24))
-    )
+    items = await asyncio.gather(*(memories.remember("Alice prefers tea", user_id="alice") for _ in range(24)))
     assert sorted(item.status or "" for item in items) == ["created"] + ["duplicate"] * 23
     assert await count(database, "memories") == 1
 
 
 async def test_many_writers_of_one_key_lose_no_version(memories: Memories) -> None:
-    items = await asyncio.gather(
-        *(memories.remember(f"mood {n}", user_id="alice", key="mood") for n in range(24))
-    )
+    items = await asyncio.gather(*(memories.remember(f"mood {n}", user_id="alice", key="mood") for n in range(24)))
     history = await memories.history(items[0].id)
     assert [item.version for item in history] == list(range(1, 25))
     assert {item.content for item in history} == {f"mood {n}" for n in range(24)}
@@ -206,9 +198,13 @@ async def test_another_tenant_sees_nothing(database: Database, memories: Memorie
         ({"content": "x", "namespace": ("a", "")}, InvalidInputError),
         ({"content": "x", "namespace": ("n" * 500,) * 5}, InvalidInputError),
         ({"content": "x", "source": {"page": "1"}}, InvalidInputError),
-        ({"content": "x", "metadata": {"when": datetime(2024, 1, 1)}}, InvalidInputError),
+        ({"content": "x", "metadata": {"when": datetime(2024, 1, 1, tzinfo=UTC)}}, InvalidInputError),
         (
-            {"content": "x", "valid_from": datetime(2025, 1, 1), "valid_to": datetime(2024, 1, 1)},
+            {
+                "content": "x",
+                "valid_from": datetime(2025, 1, 1, tzinfo=UTC),
+                "valid_to": datetime(2024, 1, 1, tzinfo=UTC),
+            },
             InvalidInputError,
         ),
     ],
@@ -222,7 +218,7 @@ async def test_what_cannot_be_kept_is_refused_before_the_database(
 
 async def test_the_error_names_what_is_no_json(memories: Memories) -> None:
     with pytest.raises(InvalidInputError, match=r"\['when'\]\[1\] is of type datetime"):
-        await memories.remember("x", metadata={"when": [1, datetime(2024, 1, 1)]})
+        await memories.remember("x", metadata={"when": [1, datetime(2024, 1, 1, tzinfo=UTC)]})
 
 
 # ---------------------------------------------------------------- reading
@@ -301,9 +297,7 @@ async def test_undo_does_not_push_another_memory_from_its_key(memories: Memories
         await memories.undo(item.id)
 
 
-async def test_undo_outlives_the_lifetime_the_forgotten_version_had(
-    database: Database, memories: Memories
-) -> None:
+async def test_undo_outlives_the_lifetime_the_forgotten_version_had(database: Database, memories: Memories) -> None:
     await memories.items.put([ItemPut(("n",), "k", {"a": 1}, ttl_minutes=5)])
     found = await memories.get_by_key(("n",), "k")
     assert found is not None
@@ -405,12 +399,8 @@ async def test_a_float_and_an_integer_are_different_values(memories: Memories) -
 
 
 async def test_a_put_keeps_what_was_known_about_the_memory(memories: Memories) -> None:
-    first = await memories.remember(
-        "likes tea", user_id="alice", key="drink", metadata={"a": 1}, importance=0.75
-    )
-    await memories.items.put(
-        [ItemPut(first.namespace, "drink", {"content": "likes coffee"}, content="likes coffee")]
-    )
+    first = await memories.remember("likes tea", user_id="alice", key="drink", metadata={"a": 1}, importance=0.75)
+    await memories.items.put([ItemPut(first.namespace, "drink", {"content": "likes coffee"}, content="likes coffee")])
     now = await memories.get(first.id)
     assert (now.content, now.user_id, now.metadata, now.importance) == (
         "likes coffee",
@@ -458,13 +448,9 @@ VALUES = st.recursive(
 
 
 @given(value=st.dictionaries(st.text(), VALUES, max_size=4), data=st.data())
-async def test_every_value_and_path_comes_back(
-    database: Database, value: dict[str, Any], data: st.DataObject
-) -> None:
+async def test_every_value_and_path_comes_back(database: Database, value: dict[str, Any], data: st.DataObject) -> None:
     """NUL, surrogates and odd floats in values; quotes, commas, braces and backslashes in paths."""
-    labels = st.text(
-        st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), min_size=1, max_size=8
-    )
+    labels = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), min_size=1, max_size=8)
     namespace = tuple(data.draw(st.lists(labels, min_size=1, max_size=3)))
     key = data.draw(st.sampled_from(['"', "\\", "a,b", "{}", "NULL", ""]) | labels)
     items = Memories(database, tenant=str(uuid4())).items
@@ -472,9 +458,7 @@ async def test_every_value_and_path_comes_back(
     (item,) = await items.get([ItemKey(namespace, key)])
     assert item is not None
     assert (item.namespace, item.key, item.value) == (namespace, key, value)
-    assert (
-        orjson.dumps(list(item.value)) == orjson.dumps(list(value)) if all(map(str.isascii, value)) else True
-    )
+    assert orjson.dumps(list(item.value)) == orjson.dumps(list(value)) if all(map(str.isascii, value)) else True
     assert await items.list_namespaces([NamespaceQuery()]) == [[namespace]]
 
 
@@ -512,9 +496,7 @@ async def test_a_refreshing_read_lets_an_item_live_longer(database: Database, me
     await memories.items.put([ItemPut(("n",), "k", {"a": 1}, ttl_minutes=0.5)])
 
     async def left() -> float:
-        seconds = await database.fetchval(
-            "SELECT extract(epoch FROM expires_at - now())::float8 FROM memory.memories"
-        )
+        seconds = await database.fetchval("SELECT extract(epoch FROM expires_at - now())::float8 FROM memory.memories")
         await database.execute("UPDATE memory.memories SET expires_at = now() + interval '1 second'")
         return float(seconds)
 
@@ -531,26 +513,21 @@ async def test_a_refreshing_read_lets_an_item_live_longer(database: Database, me
     assert await database.fetchval("SELECT expires_at FROM memory.memories") is None
 
 
-async def test_sweeping_erases_expired_items_with_all_their_versions(
-    database: Database, memories: Memories
-) -> None:
+async def test_sweeping_erases_expired_items_with_all_their_versions(database: Database, memories: Memories) -> None:
     passages = Passages(database, tenant="acme")
     for value in ({"a": 1}, {"a": 2}):
         await memories.items.put([ItemPut(("n",), "k", value, content=str(value), ttl_minutes=10)])
     await memories.items.put([ItemPut(("n",), "stays", {"a": 1}, content="x", ttl_minutes=10)])
     await passages.catch_up()
     await database.execute(
-        "UPDATE memory.memories SET expires_at = now() - interval '1 s' "
-        "WHERE key = 'k' AND superseded_at IS NULL"
+        "UPDATE memory.memories SET expires_at = now() - interval '1 s' WHERE key = 'k' AND superseded_at IS NULL"
     )
     assert await memories.sweep_expired() == 1
     assert [row["key"] for row in await database.fetch("SELECT key FROM memory.memories")] == ["stays"]
     assert await count(database, "passages") == 1
 
 
-async def test_the_versions_before_expire_with_their_item_only(
-    database: Database, memories: Memories
-) -> None:
+async def test_the_versions_before_expire_with_their_item_only(database: Database, memories: Memories) -> None:
     await memories.items.put([ItemPut(("n",), "k", {"a": 1}, ttl_minutes=10)])
     await memories.items.put([ItemPut(("n",), "k", {"a": 2})])
     assert await count(database, "memories", "expires_at IS NOT NULL") == 0
@@ -589,9 +566,7 @@ async def test_a_search_gives_the_last_changed_first(memories: Memories) -> None
     assert [item.key for item in page] == ["c"]
 
 
-@pytest.mark.parametrize(
-    "query", [ItemQuery(limit=-1), ItemQuery(offset=-1), ItemQuery(filter={"a": {"$near": 1}})]
-)
+@pytest.mark.parametrize("query", [ItemQuery(limit=-1), ItemQuery(offset=-1), ItemQuery(filter={"a": {"$near": 1}})])
 async def test_a_query_that_makes_no_sense_is_refused(memories: Memories, query: ItemQuery) -> None:
     with pytest.raises(InvalidInputError):
         await memories.items.search([query])
@@ -616,9 +591,7 @@ async def test_the_range_of_a_prefix_holds_what_begins_with_it(
 @given(
     paths=st.sets(PATHS, max_size=12),
     patterns=st.lists(
-        st.builds(
-            NamespacePattern, st.sampled_from(["prefix", "suffix"]), st.lists(LABELS, max_size=3).map(tuple)
-        ),
+        st.builds(NamespacePattern, st.sampled_from(["prefix", "suffix"]), st.lists(LABELS, max_size=3).map(tuple)),
         max_size=2,
     ),
     depth=st.none() | st.integers(0, 4),
@@ -636,9 +609,7 @@ async def test_listing_namespaces_finds_each_once_and_sorted(
     def matches(path: tuple[str, ...], pattern: NamespacePattern) -> bool:
         size = len(pattern.path)
         part = path[:size] if pattern.end == "prefix" else path[len(path) - size :]
-        return len(path) >= size and all(
-            p in ("*", label) for label, p in zip(part, pattern.path, strict=True)
-        )
+        return len(path) >= size and all(p in ("*", label) for label, p in zip(part, pattern.path, strict=True))
 
     memories = Memories(database, tenant=str(uuid4()))
     await memories.items.put([ItemPut(path, key, {}) for path in paths for key in "xy"])

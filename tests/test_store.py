@@ -8,7 +8,7 @@ import re
 import threading
 import zlib
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -227,7 +227,7 @@ async def test_the_root_of_langgraph_is_refused(store: MemoryStore) -> None:
 @pytest.mark.parametrize(
     "op",
     [
-        PutOp(("n",), "k", {"v": datetime(2024, 1, 1)}),
+        PutOp(("n",), "k", {"v": datetime(2024, 1, 1, tzinfo=UTC)}),
         PutOp(("n",), "k", {"v": {1: 2}}),
         PutOp(("n",), "k", {"v": 1}, index=True),  # type: ignore[arg-type]
         PutOp(("n",), "k" * 5000, {"v": 1}),
@@ -260,7 +260,7 @@ async def test_one_bad_call_does_not_harm_those_beside_it(store: MemoryStore) ->
 
 async def test_what_json_libraries_take_is_taken(store: MemoryStore) -> None:
     class Name(str):
-        pass
+        __slots__ = ()
 
     await store.aput(("n",), "k", {"name": Name("x"), "pair": (1, 2)})
     item = await store.aget(("n",), "k")

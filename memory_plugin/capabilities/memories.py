@@ -70,8 +70,11 @@ twin AS (
                AND coalesce(m.metadata = $13::jsonb, true)
                AND ($17::timestamptz IS NULL OR m.valid_from IS NOT DISTINCT FROM $17)
                AND ($18::timestamptz IS NULL OR m.valid_to IS NOT DISTINCT FROM $18) AS same
-    FROM slot JOIN {s}.memories m
-        ON m.tenant_id = $1 AND m.namespace = $2 AND m.key = slot.key AND m.superseded_at IS NULL
+    FROM slot, LATERAL (
+        SELECT * FROM {s}.memories m
+        WHERE m.tenant_id = $1 AND m.namespace = $2 AND m.key = slot.key AND m.superseded_at IS NULL
+        LIMIT 1
+    ) AS m
 ), known AS MATERIALIZED (
     SELECT id FROM twin UNION ALL SELECT id FROM held WHERE same AND NOT lapsed
 ), outgoing AS (
@@ -100,9 +103,7 @@ SELECT {columns}, 'duplicate' FROM {s}.memories m WHERE m.tenant_id = $1 AND m.i
     columns=_COLUMNS,
 )
 
-_GET = fill(
-    "SELECT {columns} FROM {s}.memories m WHERE m.tenant_id = $1 AND {wanted} AND {when}", columns=_COLUMNS
-)
+_GET = fill("SELECT {columns} FROM {s}.memories m WHERE m.tenant_id = $1 AND {wanted} AND {when}", columns=_COLUMNS)
 _BY_ITEM = "m.item_id = $2::uuid"
 _BY_KEY = "m.namespace = $2::text[] AND m.key = $3::text"
 _BY_ROWS = "m.id = ANY ($2::uuid[])"
@@ -148,8 +149,11 @@ versions AS MATERIALIZED (
     SELECT v.* FROM newest JOIN versions v ON v.age = CASE WHEN newest.superseded_at IS NULL THEN 2 ELSE 1 END
 ), held AS MATERIALIZED (
     SELECT m.id, coalesce(m.expires_at <= now(), false) AS lapsed, m.item_id <> t.item_id AS other
-    FROM target t JOIN {s}.memories m
-        ON m.tenant_id = $1 AND m.namespace = t.namespace AND m.key = t.key AND m.superseded_at IS NULL
+    FROM target t, LATERAL (
+        SELECT * FROM {s}.memories m
+        WHERE m.tenant_id = $1 AND m.namespace = t.namespace AND m.key = t.key AND m.superseded_at IS NULL
+        LIMIT 1
+    ) AS m
 ), taken AS MATERIALIZED (
     SELECT id FROM held WHERE other AND NOT lapsed
 ), outgoing AS (
@@ -184,7 +188,7 @@ closed AS (
     RETURNING m.id, m.superseded_at
 ), hidden AS (
     UPDATE {s}.passages p SET live_until = c.superseded_at
-    FROM closed c WHERE p.tenant_id = $1 AND p.id = c.id
+    FROM closed c WHERE p.tenant_id = $1 AND p.id = ANY (ARRAY(SELECT id FROM closed)) AND p.id = c.id
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM closed) AS memories, (SELECT count(*) FROM hidden) AS passages,
@@ -297,9 +301,7 @@ class Memories:
         )
         return memory_of(rows[0])
 
-    def _owner(
-        self, namespace: Sequence[str] | str | None, user_id: str | None
-    ) -> tuple[Namespace, str | None]:
+    def _owner(self, namespace: Sequence[str] | str | None, user_id: str | None) -> tuple[Namespace, str | None]:
         user = optional_identifier(user_id, "user_id")
         if namespace is None:
             user = user or self._user_id
@@ -396,9 +398,7 @@ class Memories:
         if row["taken"]:
             raise ConflictError(f"Another memory stands under the key of {item} now: forget that one first.")
         if row["known"]:
-            raise InvalidInputError(
-                f"The memory {item} has no version before this one: forget it to be rid of it."
-            )
+            raise InvalidInputError(f"The memory {item} has no version before this one: forget it to be rid of it.")
         raise unknown_memory(item)
 
     async def forget(self, item_id: UUID | str, *, hard: bool = False) -> dict[str, int]:

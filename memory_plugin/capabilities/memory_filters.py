@@ -72,14 +72,10 @@ def filter_condition(filter: Mapping[str, Any] | None, column: str) -> Condition
     if filter is None:
         return Condition("true", [])
     if not isinstance(filter, Mapping):
-        raise InvalidInputError(
-            f"A filter must be a mapping from field to value, not {type(filter).__name__}."
-        )
+        raise InvalidInputError(f"A filter must be a mapping from field to value, not {type(filter).__name__}.")
     for name in filter:
         if isinstance(name, str) and name.startswith("$"):
-            raise InvalidInputError(
-                f'{name} must stand inside a field of the filter: {{"field": {{"{name}": ...}}}}.'
-            )
+            raise InvalidInputError(f'{name} must stand inside a field of the filter: {{"field": {{"{name}": ...}}}}.')
     compiler = _FilterCompiler()
     return Condition(compiler.fields(column, filter, MAX_DEPTH), compiler.arguments)
 
@@ -93,9 +89,7 @@ class _FilterCompiler:
     def bind(self, value: Any) -> str:
         """What stands for the value in the template."""
         if len(self.arguments) >= MAX_VALUES:
-            raise InvalidInputError(
-                f"A filter may name {MAX_VALUES:,} fields and values at the most: ask for fewer."
-            )
+            raise InvalidInputError(f"A filter may name {MAX_VALUES:,} fields and values at the most: ask for fewer.")
         self.arguments.append(value)
         return f"{{{len(self.arguments) - 1}}}"
 
@@ -106,9 +100,7 @@ class _FilterCompiler:
         conditions = []
         for name, value in wanted.items():
             if not isinstance(name, str):
-                raise InvalidInputError(
-                    f"The fields of a filter must be text, not {type(name).__name__}: {name!r}."
-                )
+                raise InvalidInputError(f"The fields of a filter must be text, not {type(name).__name__}: {name!r}.")
             key = self.bind(clean_text(name, "A field of the filter"))
             conditions.append(self.value(f"({place} -> {key}::text)", value, depth - 1))
         return _all_of(conditions)
@@ -130,9 +122,7 @@ class _FilterCompiler:
         # CASE, because the length of what is no list is an error, and AND promises no order
         same_length = f"jsonb_array_length({place}) = {len(wanted):d}"
         length = f"CASE {_kind(place)} WHEN 'array' THEN {same_length} ELSE false END"
-        matches = [
-            self.value(f"({place} -> {index:d})", value, depth - 1) for index, value in enumerate(wanted)
-        ]
+        matches = [self.value(f"({place} -> {index:d})", value, depth - 1) for index, value in enumerate(wanted)]
         return _all_of([length, *matches])
 
     def operator(self, place: str, name: Any, operand: Any) -> str:
@@ -173,9 +163,7 @@ class _FilterCompiler:
     def one_of(self, place: str, operand: Any) -> str:
         """Equal to one of the list."""
         if not isinstance(operand, list | tuple | set | frozenset):
-            raise InvalidInputError(
-                f"The filter operators $in and $nin need a list, not {type(operand).__name__}."
-            )
+            raise InvalidInputError(f"The filter operators $in and $nin need a list, not {type(operand).__name__}.")
         tagged = [value for value in operand if _is_number(value) and _needs_number(value)]
         plain = [_json(value) for value in operand if not (_is_number(value) and _needs_number(value))]
         matches = [f"coalesce({place}, 'null') = ANY ({self.bind(plain)}::text[]::jsonb[])"] if plain else []
@@ -243,8 +231,7 @@ def _number(place: str) -> str:
 
 def _has_mapping(values: Sequence[Any]) -> bool:
     return any(
-        isinstance(value, Mapping) or (isinstance(value, list | tuple) and _has_mapping(value))
-        for value in values
+        isinstance(value, Mapping) or (isinstance(value, list | tuple) and _has_mapping(value)) for value in values
     )
 
 
@@ -264,9 +251,7 @@ def _number_text(value: float) -> str:
 def _json(value: Any) -> str:
     text = dumps_exact(dict(value) if isinstance(value, Mapping) else value, order=False, tuples=True)
     if text is None:
-        raise InvalidInputError(
-            f"A filter cannot compare with {value!r:.100}: use text, numbers, lists and mappings."
-        )
+        raise InvalidInputError(f"A filter cannot compare with {value!r:.100}: use text, numbers, lists and mappings.")
     return text
 
 
@@ -309,11 +294,7 @@ def pattern_condition(pattern: NamespacePattern, column: str = "m.namespace") ->
     for place, label in enumerate(path[known:], start=known):
         if label == WILDCARD:
             continue
-        at = (
-            f"{place + 1:d}"
-            if pattern.end == "prefix"
-            else f"cardinality({column}) - {len(path) - 1 - place:d}"
-        )
+        at = f"{place + 1:d}" if pattern.end == "prefix" else f"cardinality({column}) - {len(path) - 1 - place:d}"
         conditions.append(f"{column}[{at}] = {{{len(arguments)}}}::text")
         arguments.append(label)
     return Condition(" AND ".join(conditions), arguments)

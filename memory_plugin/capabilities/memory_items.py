@@ -22,7 +22,7 @@ from memory_plugin.capabilities.memory_filters import (
     prefix_condition,
 )
 from memory_plugin.capabilities.memory_values import check_path, json_object, normalised_hash
-from memory_plugin.capabilities.memory_writes import LIVE, REPLACE, MemoryWrites, fill
+from memory_plugin.capabilities.memory_writes import LIVE, REPLACE, STILL_OPEN, MemoryWrites, fill
 from memory_plugin.db.database import Database, Record
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.jsonable import loads_exact
@@ -104,21 +104,28 @@ class StoredItem:
 _COLUMNS = "m.id, m.namespace, m.key, m.value::text AS value, m.created_at, m.recorded_at"
 
 # `found` has `place` (which operation), `refresh`, `ttl_minutes` and the columns of an item
-_REFRESH = """
+_REFRESH = fill(
+    """
 , refreshed AS (
     UPDATE {s}.memories m
     SET expires_at = now() + m.ttl_minutes * interval '1 minute', last_access_at = now()
-    WHERE m.tenant_id = $1 AND m.superseded_at IS NULL
-      AND m.id IN (SELECT f.id FROM found f WHERE f.refresh AND f.ttl_minutes IS NOT NULL)
+    WHERE m.tenant_id = $1 AND {still_open}
+      AND m.id = ANY (ARRAY(SELECT f.id FROM found f WHERE f.refresh AND f.ttl_minutes IS NOT NULL))
 )
-"""
+""",
+    still_open=STILL_OPEN,
+)
 
 _GET = fill(
     """
 WITH found AS MATERIALIZED (
-    SELECT w.place, w.refresh, m.ttl_minutes, {columns}
-    FROM unnest($2::text[], $3::text[], $4::boolean[]) WITH ORDINALITY AS w (namespace, key, refresh, place)
-    JOIN {s}.memories m ON m.tenant_id = $1 AND m.namespace = w.namespace::text[] AND m.key = w.key AND {live}
+    SELECT w.place, w.refresh, item.*
+    FROM unnest($2::text[], $3::text[], $4::boolean[]) WITH ORDINALITY AS w (namespace, key, refresh, place),
+    LATERAL (
+        SELECT m.ttl_minutes, {columns} FROM {s}.memories m
+        WHERE m.tenant_id = $1 AND m.namespace = w.namespace::text[] AND m.key = w.key AND {live}
+        LIMIT 1
+    ) AS item
 ){refresh}
 SELECT place, id, namespace, key, value, created_at, recorded_at FROM found
 """,
@@ -140,6 +147,7 @@ SELECT id, namespace, key, value, created_at, recorded_at FROM found
     refresh=_REFRESH,
 )
 
+# Rows are locked in the order of their keys, so that no two writers wait for each other.
 _PUT = (
     """
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at),
@@ -155,16 +163,17 @@ input AS MATERIALIZED (
            i.value IS NOT NULL AND coalesce(m.expires_at > now(), true) AND m.value::text = i.value::text
                AND m.content = i.content AND m.index_fields IS NOT DISTINCT FROM i.index_fields
                AND (i.user_id IS NULL OR m.user_id IS NOT DISTINCT FROM i.user_id) AS same
-    FROM input i
-    JOIN {s}.memories m
-        ON m.tenant_id = $1 AND m.namespace = i.namespace AND m.key = i.key AND m.superseded_at IS NULL
-    ORDER BY i.namespace, i.key
-    FOR UPDATE OF m
+    FROM (SELECT * FROM input ORDER BY namespace, key) AS i, LATERAL (
+        SELECT * FROM {s}.memories m
+        WHERE m.tenant_id = $1 AND m.namespace = i.namespace AND m.key = i.key AND m.superseded_at IS NULL
+        LIMIT 1 FOR UPDATE
+    ) AS m
 ), kept AS (
     UPDATE {s}.memories m
     SET ttl_minutes = i.ttl_minutes, expires_at = clock.at + i.ttl_minutes * interval '1 minute'
     FROM held h JOIN input i ON i.id = h.new_id CROSS JOIN clock
-    WHERE h.same AND m.tenant_id = $1 AND m.id = h.id AND coalesce(i.ttl_minutes, m.ttl_minutes) IS NOT NULL
+    WHERE h.same AND m.tenant_id = $1 AND m.id = ANY (ARRAY(SELECT id FROM held)) AND m.id = h.id
+      AND coalesce(i.ttl_minutes, m.ttl_minutes) IS NOT NULL
 ), outgoing AS (
     SELECT h.id, h.lapsed, i.value IS NULL AS last, clock.at
     FROM held h JOIN input i ON i.id = h.new_id CROSS JOIN clock

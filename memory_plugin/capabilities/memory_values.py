@@ -99,9 +99,7 @@ def _plain(value: Any, where: str, levels: int) -> Any:
         )
     for name in value:
         if not isinstance(name, str):
-            raise InvalidInputError(
-                f"{where} has the key {name!r}, and keys in JSON are text: convert it first."
-            )
+            raise InvalidInputError(f"{where} has the key {name!r}, and keys in JSON are text: convert it first.")
     return {str.__str__(name): _plain(item, f"{where}[{name!r}]", levels - 1) for name, item in value.items()}
 
 
@@ -140,9 +138,7 @@ def item_uuid(value: UUID | str) -> UUID:
 def unknown_memory(item: UUID, at: datetime | None = None) -> NotFoundError:
     """The error that says there is no such memory."""
     when = f" at {at.isoformat()}" if at else ""
-    return NotFoundError(
-        f"There is no memory {item}{when}: it was never stored, or it was forgotten or expired."
-    )
+    return NotFoundError(f"There is no memory {item}{when}: it was never stored, or it was forgotten or expired.")
 
 
 def keys_of_text(namespace: Namespace, digest: bytes) -> list[str]:
@@ -203,9 +199,7 @@ def read_cursor(cursor: str) -> tuple[datetime, UUID]:
         at, _, row = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
         return datetime.fromisoformat(at), UUID(row)
     except (ValueError, AttributeError, binascii.Error) as error:
-        raise InvalidInputError(
-            "The cursor is not one that this listing gave: start again without it."
-        ) from error
+        raise InvalidInputError("The cursor is not one that this listing gave: start again without it.") from error
 
 
 def memory_of(row: Record) -> MemoryItem:

@@ -19,6 +19,14 @@ _RETRIED = {"23505", "40001", "40P01"}  # unique violation, serialization failur
 LIVE = "m.superseded_at IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())"
 """The row of `memories m` is the current version of its item, and has not expired."""
 
+# Statements here are often planned before the tables have statistics, or any rows, and must not read
+# all rows of a tenant later on. Hence rows are named by arrays (`id = ANY (ARRAY(SELECT ...))`), which
+# no plan can leave out of the index condition, keys are looked up one by one (LATERAL ... LIMIT 1),
+# and where an id is known the condition of the partial indexes is written so that they do not offer
+# themselves: without statistics the planner believes that few rows fulfil it.
+STILL_OPEN = "coalesce(m.superseded_at, 'infinity') = 'infinity'"
+"""The row of `memories m`, named by its id, is the current version of its item."""
+
 
 def fill(template: str, **parts: str) -> str:
     """The template with each `{name}` replaced; other braces, such as those of `{s}`, stay."""
@@ -31,17 +39,18 @@ def fill(template: str, **parts: str) -> str:
 # last: nothing follows. `incoming (replaces, at, id, item_id ...)`: rows to open, `replaces` naming
 # the row that must be closed first. Who reads `closed` runs the UPDATE, so the join below keeps the
 # order that the unique index needs. Where a version follows, the lifetime belongs to that one.
-REPLACE = """
+REPLACE = fill(
+    """
 closed AS (
     UPDATE {s}.memories m
     SET superseded_at = CASE WHEN o.lapsed THEN m.expires_at ELSE greatest(o.at, m.recorded_at) END,
         expires_at = CASE WHEN o.lapsed OR o.last THEN m.expires_at END
     FROM outgoing o
-    WHERE m.tenant_id = $1 AND m.id = o.id AND m.superseded_at IS NULL
+    WHERE m.tenant_id = $1 AND m.id = ANY (ARRAY(SELECT id FROM outgoing)) AND m.id = o.id AND {still_open}
     RETURNING m.id, m.superseded_at
 ), hidden AS (
     UPDATE {s}.passages p SET live_until = c.superseded_at
-    FROM closed c WHERE p.tenant_id = $1 AND p.id = c.id
+    FROM closed c WHERE p.tenant_id = $1 AND p.id = ANY (ARRAY(SELECT id FROM closed)) AND p.id = c.id
     RETURNING 1
 ), created AS (
     INSERT INTO {s}.memories (
@@ -60,7 +69,9 @@ closed AS (
     INSERT INTO {s}.index_queue (tenant_id, kind, item)
     SELECT $1, 1, id::text FROM created WHERE content <> ''
 )
-"""
+""",
+    still_open=STILL_OPEN,
+)
 
 # Two statements: the first waits for whoever is indexing these rows (it holds their queue rows), and
 # only the second can then see the passages that were made of them.
@@ -68,8 +79,8 @@ _DELETE_ROWS = """
 WITH rows AS (
     DELETE FROM {s}.memories WHERE tenant_id = $1 AND {column} = ANY ($2) RETURNING id, item_id
 ), unqueued AS (
-    DELETE FROM {s}.index_queue q USING rows r
-    WHERE q.tenant_id = $1 AND q.kind = 1 AND q.item = r.id::text
+    DELETE FROM {s}.index_queue
+    WHERE tenant_id = $1 AND kind = 1 AND item = ANY (ARRAY(SELECT id::text FROM rows))
     RETURNING 1
 )
 SELECT array_agg(id) AS ids, count(DISTINCT item_id) AS items, (SELECT count(*) FROM unqueued) AS index_queue
@@ -94,9 +105,7 @@ class MemoryWrites:
     def __init__(self, database: Database, tenant: str) -> None:
         self._database = database
         self._tenant = tenant
-        self._delete = {
-            column: database.sql(fill(_DELETE_ROWS, column=column)) for column in ("item_id", "user_id")
-        }
+        self._delete = {column: database.sql(fill(_DELETE_ROWS, column=column)) for column in ("item_id", "user_id")}
         self._delete_index = database.sql(_DELETE_INDEX)
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Record]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -27,7 +27,6 @@ from langgraph.store.base import BaseStore, IndexConfig, Item, Op, Result, Searc
 from memory_plugin.capabilities.memory_items import ItemQuery, StoredItem, live_items
 from memory_plugin.capabilities.passages import MEMORY, Candidate
 from memory_plugin.errors import ConfigurationError, MemoryPluginError, WrongLoopError
-from memory_plugin.langgraph.checkpointer import Done
 from memory_plugin.langgraph.opening import Opening
 from memory_plugin.langgraph.store_ops import NO_LIMIT, Batch, OpReader
 from memory_plugin.validation import MAX_QUERY, clean_text
@@ -289,6 +288,13 @@ class MemoryStore(BaseStore):
             coroutine.close()
             raise WrongLoopError("The event loop that opened the store has ended: open the store again in this one.")
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, owner))
+
+
+class Done:
+    """An answer that is there already, for `await store.setup()` and for `store.setup()`."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
 
 
 class _StoreOpening(Opening[MemoryStore]):
