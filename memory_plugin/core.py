@@ -343,6 +343,7 @@ class MemoryCore:
             await self.references.remove_user(user_id),
             await self.working_memory.delete(user_id=user_id),
             await self.user_memory.delete(user_id),
+            await self.agent_settings.delete(scope="user", scope_id=user_id),
         ):
             for table, count in part.items():
                 counts[table] = counts.get(table, 0) + count

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -61,12 +63,25 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MEMORY_DATA_DIR", str(tmp_path / "never-started"))
 
 
+_SERVER_FOLDER = "PYTEST_MEMORY_SERVER_FOLDER"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder for the run's server, made by the controller and inherited by its workers."""
+    if not hasattr(config, "workerinput"):
+        os.environ[_SERVER_FOLDER] = tempfile.mkdtemp(prefix="memory-plugin-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The folder goes with the run."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(_SERVER_FOLDER), ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
+def server_url(worker_id: str) -> Iterator[str]:
     """A server for the whole run, shared by the workers; not durable, for speed."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
-    server = EmbeddedServer.start(shared / "postgres")
+    server = EmbeddedServer.start(Path(os.environ[_SERVER_FOLDER]) / "postgres")
     if worker_id in {"master", "gw0"}:
         run_sql(
             server.url,

@@ -97,6 +97,7 @@ def test_urls_of_every_spelling_are_taken(given: str, expected: str) -> None:
 
 def test_a_password_is_never_shown() -> None:
     assert hide_password("postgresql://u:p%40ss@h/d") == "postgresql://u:***@h/d"
+    assert "hunter2" not in hide_password("postgresql://u@/d?host=/run&password=hunter2")
     assert "hunter2" not in repr(Database("postgresql://u:hunter2@h/d"))
 
 

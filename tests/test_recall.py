@@ -246,6 +246,18 @@ def set_of_stems(text: str) -> dict[str, int]:
     return counts
 
 
+async def test_whatever_deletes_passages_the_statistics_of_words_stay_true(core: MemoryCore) -> None:
+    item = await core.remember("a quiet harbour", user_id="u")
+    await core.conversations.append("t", ["the harbour at night", "another harbour"])
+    await core.references.add(text="# Harbours\n\nA harbour shelters ships.", source="h.md")
+    await core.passages.catch_up()
+    await core.forget(item_id=item.id, hard=True)
+    await core.conversations.delete("t")
+    left = await core.database.fetch("SELECT kind, passages FROM memory.corpus_statistics ORDER BY kind")
+    assert [tuple(row) for row in left] == [(1, 0), (2, 0), (3, 1)]
+    assert await core.database.fetchval("SELECT sum(passages) FROM memory.term_statistics WHERE kind < 3") == 0
+
+
 async def test_a_message_that_arrives_while_its_thread_is_indexed_is_not_lost(core: MemoryCore) -> None:
     import asyncio
 

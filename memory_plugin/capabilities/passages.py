@@ -115,11 +115,14 @@ ORDER BY q.passage_id LIMIT $3
 """
 
 _STORE_VECTORS = """
-WITH given AS (SELECT * FROM unnest($3::uuid[], $4::text[]) AS v (passage_id, vector)),
-stored AS (
+WITH given AS (SELECT id::uuid AS passage_id, vector FROM unnest($3::text[], $4::text[]) AS v (id, vector)),
+present AS (
+    -- held until the end: a passage that goes meanwhile would leave its vector without a parent
+    SELECT v.passage_id, v.vector FROM given v JOIN {s}.passages p ON p.tenant_id = $1 AND p.id = v.passage_id
+    ORDER BY v.passage_id FOR KEY SHARE OF p
+), stored AS (
     INSERT INTO {s}.embeddings (tenant_id, model_id, passage_id, vector)
-    SELECT $1, $2, v.passage_id, v.vector::halfvec
-    FROM given v JOIN {s}.passages p ON p.tenant_id = $1 AND p.id = v.passage_id
+    SELECT $1, $2, passage_id, vector::halfvec FROM present
     ON CONFLICT DO NOTHING
 )
 DELETE FROM {s}.embedding_queue q USING given v
@@ -221,7 +224,7 @@ class Passages:
             self._store_vectors,
             self._tenant,
             model,
-            [row["passage_id"] for row in rows],
+            [str(row["passage_id"]) for row in rows],
             [vector_text(vector) for vector in vectors],
         )
 

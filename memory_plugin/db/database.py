@@ -69,11 +69,14 @@ def normalise_url(url: str) -> str:
 
 
 def hide_password(url: str) -> str:
-    """The URL fit to be shown: without its password."""
+    """The URL fit to be shown: without its password, wherever it stands."""
     parts = urlsplit(url)
-    if not parts.password:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
+    if parts.password:
+        parts = parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@"))
+    if "password=" in parts.query:
+        query = [(key, "***" if "password" in key else value) for key, value in parse_qsl(parts.query)]
+        parts = parts._replace(query=urlencode(query, safe="/*"))
+    return urlunsplit(parts)
 
 
 def quote_schema(schema: str) -> str:
@@ -192,6 +195,8 @@ class Database:
             async_creator=self._connect,
             pool_reset_on_return=None,
             isolation_level="AUTOCOMMIT",
+            # JSON stays text: our own reader knows the tags that keep it exact
+            json_deserializer=str,
             execution_options={"schema_translate_map": {None: schema}},
             **pool,
         )

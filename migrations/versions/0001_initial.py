@@ -343,7 +343,9 @@ CREATE INDEX agent_settings_time_idx ON agent_settings (tenant_id, scope, scope_
 """
 
 # BEGIN ATOMIC binds every name when the function is made, so that the caller's search path
-# does not matter. Signs of scripts written without spaces are taken one by one.
+# does not matter; a trigger function names the schema of its table. Signs of scripts written
+# without spaces are taken one by one. Whatever deletes a passage, the trigger keeps the
+# statistics of its words true.
 FUNCTIONS = """
 CREATE FUNCTION term_id(lexeme text) RETURNS integer LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
@@ -366,14 +368,33 @@ END;
 CREATE FUNCTION words_weights(lexemes tsvector, average_length real, k1 real DEFAULT 0.9, b real DEFAULT 0.4)
 RETURNS sparsevec LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
+    WITH passage AS MATERIALIZED (SELECT k1 * (1 - b + b * words_length(lexemes) / average_length) AS norm),
+    frequencies AS (
+        SELECT term_id(lexeme) AS term, coalesce(cardinality(positions), 1)::real AS tf FROM unnest(lexemes)
+    ), weighted AS (
+        SELECT term, max((tf * (k1 + 1) / (tf + norm))::real) AS weight FROM frequencies, passage GROUP BY term
+    )
     SELECT ('{' || coalesce(string_agg(term || ':' || weight, ',' ORDER BY term), '') || '}/268435456')::sparsevec
-    FROM (
-        SELECT term_id(lexeme) AS term,
-               max((tf * (k1 + 1) / (tf + k1 * (1 - b + b * words_length(lexemes) / average_length)))::real) AS weight
-        FROM unnest(lexemes), LATERAL (SELECT coalesce(cardinality(positions), 1)::real AS tf) AS frequency
-        GROUP BY 1
-    ) AS weighted;
+    FROM weighted;
 END;
+
+CREATE FUNCTION passages_gone() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    EXECUTE format('INSERT INTO %1$I.term_statistics AS t (tenant_id, kind, term, passages)
+        SELECT tenant_id, kind, %1$I.term_id(lexeme), -count(DISTINCT id) FROM gone, unnest(lexemes)
+        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        ON CONFLICT (tenant_id, kind, term) DO UPDATE SET passages = greatest(0, t.passages + excluded.passages)',
+        tg_table_schema);
+    EXECUTE format('INSERT INTO %1$I.corpus_statistics AS c (tenant_id, kind, passages, total_length)
+        SELECT tenant_id, kind, -count(*), -sum(length) FROM gone GROUP BY 1, 2 ORDER BY 1, 2
+        ON CONFLICT (tenant_id, kind) DO UPDATE
+        SET passages = greatest(0, c.passages + excluded.passages),
+            total_length = greatest(0, c.total_length + excluded.total_length)', tg_table_schema);
+    RETURN NULL;
+END $body$;
+
+CREATE TRIGGER passages_gone AFTER DELETE ON passages
+REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION passages_gone();
 """
 
 TABLES = (
@@ -391,13 +412,14 @@ def upgrade() -> None:
         for statement in block.split(";\n"):
             if statement.strip():
                 op.execute(statement)
-    for statement in FUNCTIONS.split("END;\n"):
-        if statement.strip():
-            op.execute(statement + "END;")
+    for statement in FUNCTIONS.split("\n\n"):
+        op.execute(statement)
 
 
 def downgrade() -> None:
     """Drop the functions and tables of the store, and nothing else that is in the schema."""
+    op.execute("DROP TRIGGER passages_gone ON passages")
+    op.execute("DROP FUNCTION passages_gone()")
     op.execute("DROP FUNCTION words_weights(tsvector, real, real, real)")
     op.execute("DROP FUNCTION words_length(tsvector)")
     op.execute("DROP FUNCTION words(regconfig, text)")
