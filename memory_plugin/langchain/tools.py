@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from memory_plugin.bridge import Bridge
     from memory_plugin.core import MemoryCore
 
+LIMIT = 8
+"""Hits that a tool answers with."""
+
+IN_CONTEXT = 24
+"""The newest messages of the running conversation are not recalled: the model sees them anyway."""
+
 Query = Annotated[str, Field(description="What you want to know, in plain words")]
 
 
@@ -84,8 +90,16 @@ class _Verbs:
         )
 
     async def recall(self, query: Query, config: RunnableConfig) -> str:
-        hits = await self._core.recall(query, user_id=self._user(config), kinds=("memory", "message"))
-        return render_hits(hits, nothing="Nothing is remembered about that.")
+        thread = (config.get("configurable") or {}).get("thread_id")
+        hits = await self._core.recall(
+            query, user_id=self._user(config), kinds=("memory", "message"), limit=LIMIT + IN_CONTEXT
+        )
+        if thread is not None:
+            # the model has this conversation before it, the question itself among it
+            present = await self._core.conversations.messages(str(thread), limit=IN_CONTEXT)
+            in_context = {str(message.id) for message in present}
+            hits = [hit for hit in hits if hit.id not in in_context]
+        return render_hits(hits[:LIMIT], nothing="Nothing is remembered about that.")
 
     async def search_references(self, query: Query, config: RunnableConfig) -> str:
         hits = await self._core.search_references(query, user_id=self._user(config))
