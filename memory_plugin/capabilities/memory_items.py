@@ -195,12 +195,15 @@ input AS MATERIALIZED (
     + "SELECT 1 FROM created"
 )
 
+# Values become text only for the rows that are left after sorting.
 _SEARCH_ARM = """(
     SELECT {place} AS place, {refresh} AS refresh, m.ttl_minutes, {columns}
-    FROM {s}.memories m
-    WHERE m.tenant_id = $1 AND {live} AND {conditions}
-    ORDER BY m.recorded_at DESC, m.namespace, m.key
-    LIMIT {limit} OFFSET {offset}
+    FROM (
+        SELECT m.* FROM {s}.memories m
+        WHERE m.tenant_id = $1 AND {live} AND {conditions}
+        ORDER BY m.recorded_at DESC, m.namespace, m.key
+        LIMIT {limit} OFFSET {offset}
+    ) AS m
 )"""
 
 # From one namespace to the next by the index, however many items each has. What follows a whole
