@@ -263,6 +263,22 @@ def test_western_text_is_read_in_its_encoding(encoding: str) -> None:
     assert parse(FRENCH.encode(encoding), name="a.txt").text == FRENCH
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1252", FRENCH),
+        ("cp1252", "Größe und Gewicht: über die Straße.\n"),
+        ("cp1252", "It’s a “quoted” text – nothing else.\n"),
+        ("cp1254", "Şirket için ödeme iadesi oluşturuldu, müşteri beş gün içinde alır.\n"),
+        ("cp1250", "Zażółć gęślą jaźń. Zwrot pieniędzy został utworzony dla klienta.\n"),
+        ("cp1251", RUSSIAN * 3),
+    ],
+)
+def test_a_clear_case_is_told_without_being_declared(encoding: str, text: str) -> None:
+    document = parse(text.encode(encoding), name="a.txt")
+    assert (document.text, document.metadata["encoding"]) == (text, encoding)
+
+
 @pytest.mark.parametrize("mark", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
 def test_utf_16_of_either_order(mark: bytes) -> None:
     encoding = "utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be"
@@ -279,8 +295,20 @@ def test_utf_16_of_either_order(mark: bytes) -> None:
         ("shift_jis", "返金が作成されました。顧客は五日後に受け取ります。\n"),
         ("gb18030", "退款已创建。客户将在五天内收到。\n"),
         ("cp1250", "Zażółć gęślą jaźń. Zwrot pieniędzy został utworzony dla klienta.\n"),
+        ("cp1250", "Klíč je v čase.\n"),
+        ("cp1250", "Złoty\n"),
+        ("cp1250", "Árvíztűrő tükörfúrógép. A visszatérítés elkészült, az ügyfél öt napon belül megkapja.\n"),
+        ("cp1257", "Grąžinimas sukurtas, klientas gaus pinigus per penkias dienas.\n"),
+        ("cp1252", "El niño pidió una devolución mañana.\n"),
+        ("cp1252", "Perché il rimborso è già più lento?\n"),
+        ("cp1252", "très créé\n"),
+        ("big5", "退款已建立。客戶將在五天內收到。\n"),
+        ("euc_kr", "환불이 생성되었습니다. 고객은 닷새 후에 받습니다.\n"),
+        ("cp1255", "ההחזר נוצר. הלקוח יקבל אותו בעוד חמישה ימים.\n"),
+        ("cp1251", "Refund API: возврат создан, see docs\n"),
         ("cp1254", "Şirket için ödeme iadesi oluşturuldu, müşteri beş gün içinde alır.\n"),
         ("mac_roman", FRENCH),
+        ("mac_roman", "il a été créé\n"),
         ("cp850", FRENCH),
         ("cp437", "Größe und Gewicht über\n"),
     ],

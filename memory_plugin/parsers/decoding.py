@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
 
 from memory_plugin.errors import DocumentError
-from memory_plugin.parsers.base import clean, label, missing
+from memory_plugin.parsers.base import clean, label
+from memory_plugin.parsers.code_pages import guess
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -31,26 +31,6 @@ _NO_CHARSET = frozenset({"unicode_escape", "raw_unicode_escape", "utf-7", "idna"
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _MAX_CONTROL_SHARE = 0.02
 _SAMPLE = 65_536
-
-# The letters beyond ASCII of one language each: text in windows-1252 keeps within one of these lines.
-_WESTERN_ALPHABETS = tuple(
-    frozenset(letters)
-    for letters in (
-        "àâæçéèêëîïôœöùûüÿÀÂÆÇÉÈÊËÎÏÔŒÙÛÜŸñÑ",
-        "äöüßÄÖÜéàèêÉ",
-        "áéíóúñüçÁÉÍÓÚÑÜªº",
-        "àèéìîòóùÀÈÉÌÒÓÙªº",
-        "áâãàçéêíóôõúüÁÂÃÀÇÉÊÍÓÔÕÚÜªº",
-        "åäöæøéÅÄÖÆØÉ",
-        "ëïéèöüáóíúçÉ",
-        "àçéèíïòóúüÀÇÉÈÍÏÒÓÚÜ",
-    )
-)
-_WESTERN_MARKS = frozenset("\xa0¡£§©«®°·»¿½¼¾²³µ±×÷–—‘’“”„•…€™")
-_WORD_WITH_MARK = re.compile(r"[^\W\d_][¡£§©«®°»¿½¼¾±×÷‘“”„•…€™][^\W\d_]")
-_THREE_FOREIGN = re.compile(r"[^\W\d_a-zA-Z]{3}")
-_SINGLE_BYTE = ("cp1250", "cp1251", "koi8_r", "cp866", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257")
-_MULTI_BYTE = ("cp932", "euc_jp", "gb18030", "big5", "cp949")
 
 
 def decode(data: bytes | str, *, name: str, charset: str | None = None) -> tuple[str, str]:
@@ -110,10 +90,7 @@ def _try(data: bytes, encoding: str) -> str | None:
 
 
 def _guessed(data: bytes, name: str) -> tuple[str, str]:
-    western = _try(data, "cp1252")
-    if western is not None and _is_western(western):
-        return western, "cp1252"
-    encoding = _detect(data)
+    encoding = guess(data)
     text = _try(data, encoding) if encoding else None
     if encoding is None or text is None:
         raise DocumentError(
@@ -122,52 +99,6 @@ def _guessed(data: bytes, name: str) -> tuple[str, str]:
             name=name,
         )
     return text, encoding
-
-
-def _is_western(text: str) -> bool:
-    """Whether text decoded as windows-1252 reads like one Western language, not like another code page."""
-    letters = {character for character in set(text) - _WESTERN_MARKS if not character.isascii()}
-    if not any(letters <= alphabet for alphabet in _WESTERN_ALPHABETS):
-        return False
-    foreign = sum(text.count(letter) for letter in letters)
-    ascii_letters = sum(map(str.isalpha, text)) - foreign
-    return not (foreign * 2 > ascii_letters or _THREE_FOREIGN.search(text) or _WORD_WITH_MARK.search(text))
-
-
-def _detect(data: bytes) -> str | None:
-    """The one encoding that fits much better than any other, None where there is no such thing."""
-    try:
-        from charset_normalizer import from_bytes
-    except ImportError as error:
-        raise missing("charset-normalizer", "text that is not UTF-8") from error
-    sample = b"".join(_lines_beyond_ascii(data))
-    matches = list(from_bytes(sample, cp_isolation=[*_SINGLE_BYTE, *_MULTI_BYTE]))
-    if not matches:
-        return None
-    best = matches[0]
-    text = str(best)
-    beyond = [character for character in text if not character.isascii()]
-    letters = sum(map(str.isalpha, beyond))
-    if letters < 16 or letters < 0.7 * len(beyond) or best.chaos > 0.1:
-        return None
-    if best.encoding in _SINGLE_BYTE and best.coherence < 0.1:
-        return None
-    for other in matches[1:]:
-        close = other.chaos < best.chaos + 0.05 and other.coherence > best.coherence - 0.1
-        if close and str(other) != text:
-            return None
-    return best.encoding
-
-
-def _lines_beyond_ascii(data: bytes) -> Iterator[bytes]:
-    """The lines that tell encodings apart, up to a sample's size."""
-    size = 0
-    for line in data.split(b"\n"):
-        if not line.isascii():
-            yield line[:_SAMPLE] + b"\n"
-            size += len(line)
-            if size >= _SAMPLE:
-                return
 
 
 def _refuse_binary(text: str, name: str) -> None:
