@@ -165,9 +165,7 @@ class MemoryCore:
         from memory_plugin.recall import Recall
 
         database, tenant = self.database, self.tenant
-        self.passages = Passages(
-            database, tenant=tenant, language=self.settings.language, embedder=self.embedder
-        )
+        self.passages = Passages(database, tenant=tenant, language=self.settings.language, embedder=self.embedder)
         self._indexer = Indexer(self.passages)
         self.conversations = Conversations(database, tenant=tenant, user_id=self.user_id, changed=self.kick)
         self.checkpoints = Checkpoints(database, tenant=tenant)
@@ -349,7 +347,7 @@ class MemoryCore:
                 counts[table] = counts.get(table, 0) + count
         return counts
 
-    async def indexed(self, timeout: float | None = None) -> bool:
+    async def indexed(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the public name
         """Wait until all that was written so far can be found by words and by meaning.
 
         Args:

@@ -9,7 +9,7 @@ from memory_plugin.core import MemoryCore
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
-    from langgraph.checkpoint.base import SerializerProtocol
+    from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from memory_plugin.langchain.history import ConversationHistory
     from memory_plugin.langchain.retriever import ReferenceRetriever
@@ -50,7 +50,9 @@ class Memory(MemoryCore):
 
         return MemoryStore(self, self.bridge)
 
-    def history(self, thread_id: object, *, limit: int | None = None, user_id: str | None = None) -> ConversationHistory:
+    def history(
+        self, thread_id: object, *, limit: int | None = None, user_id: str | None = None
+    ) -> ConversationHistory:
         """The LangChain chat history of a thread.
 
         Args:

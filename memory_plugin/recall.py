@@ -57,6 +57,7 @@ class Scored:
 
     @property
     def score(self) -> float:
+        """The sum of the parts."""
         return sum(self.parts.values())
 
 
@@ -194,7 +195,11 @@ class Recall:
         memories, messages, references = await asyncio.gather(
             self._memories.hydrate([each.candidate.id for each in wanted if each.candidate.kind == MEMORY]),
             self._conversations.hydrate(
-                [(str(each.candidate.thread_id), int(each.candidate.seq or 0)) for each in wanted if each.candidate.kind == MESSAGE]
+                [
+                    (str(each.candidate.thread_id), int(each.candidate.seq or 0))
+                    for each in wanted
+                    if each.candidate.kind == MESSAGE
+                ]
             ),
             self._references.hydrate([each.candidate.id for each in wanted if each.candidate.kind == REFERENCE]),
         )
@@ -259,7 +264,10 @@ class _Conjunction:
 
 def _exists(table: str, join: str, condition: tuple[str, list[Any]]) -> tuple[str, list[Any]]:
     template, arguments = condition
-    return f"EXISTS (SELECT FROM {{{{s}}}}.{table} WHERE m.tenant_id = p.tenant_id AND {join} AND {template})", arguments
+    return (
+        f"EXISTS (SELECT FROM {{{{s}}}}.{table} WHERE m.tenant_id = p.tenant_id AND {join} AND {template})",
+        arguments,
+    )
 
 
 def _kind_numbers(kinds: Sequence[HitKind], namespace: Sequence[str] | None) -> list[int]:

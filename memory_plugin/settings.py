@@ -28,7 +28,8 @@ class Settings(BaseSettings):
     )
     embeddings: str | None = Field(
         default=None,
-        description="'provider:model' for a LangChain embedder, 'none' for words alone; unset means the offline default",
+        description="'provider:model' for a LangChain embedder, "
+        "'none' for words alone; unset means the offline default",
     )
     pool_size: int = Field(default=8, ge=1, le=1000, description="connections kept at the most")
     connect_timeout: float = Field(default=10.0, gt=0, description="seconds to wait for a connection")
@@ -39,9 +40,7 @@ class Settings(BaseSettings):
         default=True,
         description="use named prepared statements; set to false behind a pooler that does not track them",
     )
-    language: str = Field(
-        default="english", description="text search configuration for stemming and stop words"
-    )
+    language: str = Field(default="english", description="text search configuration for stemming and stop words")
     buffer_limit: int = Field(
         default=10_240, ge=0, description="bytes of agent state kept readable in conversations.memory_buffer; 0 is off"
     )

@@ -22,7 +22,10 @@ from memory_plugin.db.migrate import upgrade
 from memory_plugin.memory import Memory
 
 settings.register_profile(
-    "tests", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    "tests",
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("tests")
 

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = sorted(
-    path for package in ("memory_plugin", "mcp_server") for path in (ROOT / package).rglob("*.py")
-)
+SOURCES = sorted(path for package in ("memory_plugin", "mcp_server") for path in (ROOT / package).rglob("*.py"))
 COMMITTED = [
     path
     for folder in ("memory_plugin", "mcp_server", "migrations", "tests", "examples", "docs", "benchmarks")
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in {".py", ".md", ".toml", ".ipynb", ".yaml", ".txt", ".json"} and path != Path(__file__)
-] + [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyproject.toml", "constraints.txt", "Makefile")]
+] + [
+    ROOT / name
+    for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyproject.toml", "constraints.txt", "Makefile")
+]
 
 MAX_LINES = 460
 TABLES = ROOT / "memory_plugin" / "db" / "schema.py"  # one declaration after the other: a list, not code to follow
@@ -59,7 +60,9 @@ def test_a_class_is_no_god_object(path: Path) -> None:
 
 
 def test_no_committed_file_names_a_machine_or_a_registry() -> None:
-    forbidden = re.compile(r"/work/|/root/|/home/(?!you\b|alice\b)[a-z]+/|pypi\.org|files\.pythonhosted|registry\.npmjs")
+    forbidden = re.compile(
+        r"/work/|/root/|/home/(?!you\b|alice\b)[a-z]+/|pypi\.org|files\.pythonhosted|registry\.npmjs"
+    )
     found = [
         f"{path.relative_to(ROOT)}: {match.group()}"
         for path in COMMITTED

@@ -36,7 +36,9 @@ EVERY_TYPE: list[BaseMessage] = [
     ToolMessage("found", tool_call_id="c1", name="look_up", artifact={"rows": [1, 2]}, status="success"),
     ToolMessage("with a live artifact", tool_call_id="c2", artifact={1, 2, 3}),
     SystemMessage("be kind"),
-    HumanMessage([{"type": "text", "text": "what is this?"}, {"type": "image", "base64": "aGk=", "mime_type": "image/png"}]),
+    HumanMessage(
+        [{"type": "text", "text": "what is this?"}, {"type": "image", "base64": "aGk=", "mime_type": "image/png"}]
+    ),
     RemoveMessage(id="h1"),
     ChatMessage("free role", role="critic"),
     FunctionMessage("old style", name="f"),
@@ -72,7 +74,9 @@ async def test_the_newest_n_come_oldest_first(memory: Memory) -> None:
     assert [message.content for message in await memory.history("t", limit=3).aget_messages()] == ["7", "8", "9"]
 
 
-@pytest.mark.parametrize("session", ["plain", "with/slash?&% ünïcode 会话", 42, uuid.uuid4(), "x" * 512, "'; DROP TABLE"])
+@pytest.mark.parametrize(
+    "session", ["plain", "with/slash?&% ünïcode 会话", 42, uuid.uuid4(), "x" * 512, "'; DROP TABLE"]
+)
 async def test_any_session_id_works(memory: Memory, session: object) -> None:
     await memory.history(session).aadd_messages([HumanMessage("hi")])
     assert len(await memory.history(session).aget_messages()) == 1
@@ -100,7 +104,9 @@ async def test_clear_erases_what_was_said_and_keeps_the_conversation(memory: Mem
 
 
 async def test_concurrent_writers_lose_nothing(memory: Memory) -> None:
-    await asyncio.gather(*(memory.history("t").aadd_messages([HumanMessage(str(n)), AIMessage(str(n))]) for n in range(40)))
+    await asyncio.gather(
+        *(memory.history("t").aadd_messages([HumanMessage(str(n)), AIMessage(str(n))]) for n in range(40))
+    )
     stored = await memory.conversations.messages("t")
     assert [message.seq for message in stored] == list(range(1, 81))
     pairs = [(stored[place].text, stored[place + 1].text) for place in range(0, 80, 2)]
@@ -109,7 +115,8 @@ async def test_concurrent_writers_lose_nothing(memory: Memory) -> None:
 
 async def test_append_takes_every_shape_of_message(core: MemoryCore) -> None:
     await core.conversations.append(
-        "t", ["plain", ("ai", "a pair"), {"role": "assistant", "content": "a dict"}, HumanMessage("an object", name="Bo")]
+        "t",
+        ["plain", ("ai", "a pair"), {"role": "assistant", "content": "a dict"}, HumanMessage("an object", name="Bo")],
     )
     stored = await core.conversations.messages("t")
     assert [(message.role, message.text) for message in stored] == [
@@ -142,7 +149,11 @@ async def test_what_is_no_message_is_refused_and_nothing_is_written(core: Memory
 
 
 async def test_hostile_text_comes_back_or_is_replaced_but_never_crashes(memory: Memory) -> None:
-    messages = [HumanMessage("nul \x00 byte"), HumanMessage("half \ud800 pair"), AIMessage("nan", additional_kwargs={"x": float("nan")})]
+    messages = [
+        HumanMessage("nul \x00 byte"),
+        HumanMessage("half \ud800 pair"),
+        AIMessage("nan", additional_kwargs={"x": float("nan")}),
+    ]
     await memory.history("t").aadd_messages(messages)
     back = await memory.history("t").aget_messages()
     assert [message.content for message in back[:2]] == [message.content for message in messages[:2]]
@@ -208,7 +219,10 @@ async def test_deleting_takes_everything_of_the_thread(memory: Memory) -> None:
 async def test_the_buffer_is_set_merged_and_found_by_what_is_in_it(core: MemoryCore) -> None:
     assert await core.conversations.get_buffer("t") is None
     await core.conversations.merge_buffer("t", {"user_preferences": {"topic": "pricing"}, "step": 1})
-    assert await core.conversations.merge_buffer("t", {"step": 2}) == {"user_preferences": {"topic": "pricing"}, "step": 2}
+    assert await core.conversations.merge_buffer("t", {"step": 2}) == {
+        "user_preferences": {"topic": "pricing"},
+        "step": 2,
+    }
     await core.conversations.set_buffer("other", {"user_preferences": {"topic": "support"}})
     found = await core.conversations.find_by_buffer({"user_preferences": {"topic": "pricing"}})
     assert [conversation.thread_id for conversation in found] == ["t"]

@@ -85,7 +85,9 @@ async def test_what_recall_returned_to_an_agent_is_not_found_again_as_if_said(me
 
 
 async def test_references_are_found_by_every_face_with_their_citation(memory: Memory) -> None:
-    await memory.references.add(text="# Kettle\n\n## Descaling\n\nUse vinegar once a month.", title="Manual", source="manual.md")
+    await memory.references.add(
+        text="# Kettle\n\n## Descaling\n\nUse vinegar once a month.", title="Manual", source="manual.md"
+    )
     (hit, *_) = await memory.search_references("how do I descale the kettle?")
     assert hit.citation is not None
     assert (hit.citation.title, hit.citation.section) == ("Manual", "Kettle > Descaling")
@@ -103,7 +105,10 @@ def test_every_face_works_in_a_plain_with(database_url: str) -> None:
         graph = chat_graph().compile(checkpointer=memory.checkpointer, store=memory.store)
         config = {"configurable": {"thread_id": "t", "user_id": "erin"}}
         graph.invoke({"messages": [("human", "I collect stamps")]}, config)
-        assert [message.content for message in memory.history("t").messages] == ["I collect stamps", "Noted: I collect stamps"]
+        assert [message.content for message in memory.history("t").messages] == [
+            "I collect stamps",
+            "Noted: I collect stamps",
+        ]
         assert memory.recall("stamps", user_id="erin")[0].text == "I collect stamps"
         memory.store.put(("notes",), "k", {"text": "a note"})
         assert memory.store.get(("notes",), "k").value == {"text": "a note"}
@@ -127,7 +132,7 @@ async def test_a_sync_call_from_another_thread_beside_the_loop_works(memory: Mem
     seen: list[Any] = []
     thread = threading.Thread(target=lambda: seen.extend(memory.history("t").messages))
     thread.start()
-    while thread.is_alive():
+    while thread.is_alive():  # noqa: ASYNC110 - a thread has no event
         await asyncio.sleep(0.01)
     assert [message.content for message in seen] == ["hi"]
 

@@ -33,7 +33,10 @@ def test_every_error_belongs_to_the_tree_that_the_docstring_draws() -> None:
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     program = "import sys, memory_plugin; print([m for m in ('sqlalchemy', 'langchain_core', 'numpy', 'pydantic') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+        == "[]"
+    )
 
 
 def test_the_core_loads_no_framework() -> None:
@@ -43,4 +46,7 @@ def test_the_core_loads_no_framework() -> None:
         "import memory_plugin.capabilities.conversations, memory_plugin.recall, memory_plugin.capabilities.references\n"
         "print([m for m in ('langchain_core', 'langgraph', 'mcp', 'numpy', 'alembic') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+        == "[]"
+    )

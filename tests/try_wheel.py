@@ -38,7 +38,9 @@ with Memory.open() as memory:
 def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
     """Run a command to its end and give what it printed; its errors are shown."""
     print("$", " ".join(str(part) for part in command[:6]), flush=True)
-    done = subprocess.run([str(part) for part in command], env=env, cwd=cwd, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [str(part) for part in command], env=env, cwd=cwd, stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode != 0:
         sys.exit(f"failed with {done.returncode}:\n{done.stdout}")
     return done.stdout

@@ -71,7 +71,8 @@ SELECT (SELECT count(*) FROM c) AS conversations, (SELECT count(*) FROM g) AS wo
 CLEAR = f"""
 WITH t AS (SELECT ARRAY[$2::text] AS threads), {_GONE.replace("ANY ($2)", "ANY ((SELECT threads FROM t)::text[])")},
 c AS (
-    UPDATE {{s}}.conversations SET message_count = 0, indexed_seq = message_seq, memory_buffer = NULL, updated_at = now()
+    UPDATE {{s}}.conversations
+    SET message_count = 0, indexed_seq = message_seq, memory_buffer = NULL, updated_at = now()
     WHERE tenant_id = $1 AND thread_id = $2
 )
 SELECT {_GONE_COUNTS}

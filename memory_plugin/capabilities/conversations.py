@@ -121,7 +121,7 @@ class Conversations:
             size + 1,
         )
         items = [_conversation(row) for row in rows[:size]]
-        more = len(rows) > size and size > 0
+        more = len(rows) > size > 0
         return Page(items, _write_cursor(rows[size - 1]) if more else None)
 
     async def set_title(self, thread_id: str, title: str | None) -> Conversation:
@@ -208,7 +208,9 @@ class Conversations:
         rows = await self._database.fetch(
             self._database.sql(sql.HISTORY), self._tenant, identifier(thread_id, "thread_id"), MESSAGES_CHANNEL, size
         )
-        ordered = _merge([row for row in rows if row["place"] is not None], [row for row in rows if row["place"] is None])
+        ordered = _merge(
+            [row for row in rows if row["place"] is not None], [row for row in rows if row["place"] is None]
+        )
         return [_message(row) for row in (ordered if size is None else ordered[-size:])]
 
     async def clear(self, thread_id: str) -> int:
@@ -300,7 +302,9 @@ def _times(at: datetime | Sequence[datetime] | None, count: int) -> list[datetim
     if isinstance(at, datetime):
         at = [at] * count
     if len(at) != count:
-        raise InvalidInputError(f"There are {count} messages but {len(at)} times in `at`: give one for each, or one for all.")
+        raise InvalidInputError(
+            f"There are {count} messages but {len(at)} times in `at`: give one for each, or one for all."
+        )
     checked = [moment(each, "at") for each in at]
     return [each if each is not None else datetime.now(UTC) for each in checked]
 

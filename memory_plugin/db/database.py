@@ -87,7 +87,8 @@ def quote_schema(schema: str) -> str:
     """
     if not _SCHEMA_NAME.match(schema):
         raise ConfigurationError(
-            f"{schema!r} cannot be a schema name: use up to 63 letters, digits and underscores, not starting with a digit."
+            f"{schema!r} cannot be a schema name: "
+            "use up to 63 letters, digits and underscores, not starting with a digit."
         )
     return f'"{schema}"'
 
@@ -113,11 +114,23 @@ def _by_sqlstate(sqlstate: str | None, message: str, target: str) -> MemoryPlugi
             DatabaseUnavailableError,
             f"{target} has no free connection: lower MEMORY_POOL_SIZE or raise max_connections.",
         ),
-        "53100": (StorageFullError, f"{target} has no disk space left: free some, then try again; nothing was written."),
-        "42501": (DatabaseError, f"This role may not do that on {target}: {message}. Grant the right, or use another role."),
+        "53100": (
+            StorageFullError,
+            f"{target} has no disk space left: free some, then try again; nothing was written.",
+        ),
+        "42501": (
+            DatabaseError,
+            f"This role may not do that on {target}: {message}. Grant the right, or use another role.",
+        ),
         "42P01": (SchemaVersionError, f"A table is missing on {target} ({message}): run `memory-plugin migrate up`."),
-        "3F000": (SchemaVersionError, f"The schema is missing on {target} ({message}): run `memory-plugin migrate up`."),
-        "42883": (SchemaVersionError, f"A function is missing on {target} ({message}): run `memory-plugin migrate up`."),
+        "3F000": (
+            SchemaVersionError,
+            f"The schema is missing on {target} ({message}): run `memory-plugin migrate up`.",
+        ),
+        "42883": (
+            SchemaVersionError,
+            f"A function is missing on {target} ({message}): run `memory-plugin migrate up`.",
+        ),
         "42704": (ExtensionMissingError, f"{message} on {target}: is pgvector installed and on the search path?"),
         "0A000": (DatabaseError, f"{target} does not support this: {message}."),
         "57014": (DatabaseError, f"{target} ended the statement: it was cancelled or ran into statement_timeout."),
@@ -146,10 +159,15 @@ def _by_type(error: BaseException, message: str, target: str) -> MemoryPluginErr
         return DatabaseUnavailableError(f"TLS with {target} failed ({message}): check sslmode and the certificates.")
     if isinstance(error, asyncpg.InterfaceError) and "invalid" in message.lower() and "dsn" in message.lower():
         return ConfigurationError(f"The database URL cannot be read: {message}.")
-    if isinstance(error, asyncpg.DataError | asyncpg.exceptions.DataError) or "invalid input for query argument" in message:
+    if (
+        isinstance(error, asyncpg.DataError | asyncpg.exceptions.DataError)
+        or "invalid input for query argument" in message
+    ):
         return InvalidInputError(f"A value cannot be stored ({message}); nothing was written.")
     if isinstance(error, OSError):
-        return DatabaseUnavailableError(f"{target} cannot be reached ({message}): is it running, and is the address right?")
+        return DatabaseUnavailableError(
+            f"{target} cannot be reached ({message}): is it running, and is the address right?"
+        )
     return DatabaseUnavailableError(f"The connection to {target} failed ({message}): try again.")
 
 

@@ -45,7 +45,9 @@ def migrations_path() -> Path:
     raise ConfigurationError("The migrations are missing from this installation: install the package again.")
 
 
-def alembic_config(*, schema: str = "memory", connection: Connection | None = None, out: io.StringIO | None = None) -> Config:
+def alembic_config(
+    *, schema: str = "memory", connection: Connection | None = None, out: io.StringIO | None = None
+) -> Config:
     """A configuration for alembic's own commands, set to this store's migrations."""
     from alembic.config import Config
 
@@ -75,7 +77,8 @@ async def read_revision(database: Database) -> str | None:
 def _check_server(state: Record) -> None:
     if state["server"] < OLDEST_SERVER:
         raise UnsupportedError(
-            f"This server is PostgreSQL {state['server'] // 10000}; version {OLDEST_SERVER // 10000} or newer is needed."
+            f"This server is PostgreSQL {state['server'] // 10000}; "
+            f"version {OLDEST_SERVER // 10000} or newer is needed."
         )
     if state["pgvector"] is not None:
         version = tuple(int(part) for part in state["pgvector"].split(".")[:2])
@@ -148,7 +151,7 @@ async def _run(database: Database, action: Callable[[Config], Any]) -> None:
     from sqlalchemy.exc import DBAPIError
 
     engine = database.engine.execution_options(isolation_level="READ COMMITTED", schema_translate_map={})
-    while not _ALEMBIC.acquire(blocking=False):
+    while not _ALEMBIC.acquire(blocking=False):  # noqa: ASYNC110 - shared with other loops and threads
         await asyncio.sleep(0.01)
     try:
         async with engine.begin() as connection:
@@ -168,4 +171,4 @@ async def _run(database: Database, action: Callable[[Config], Any]) -> None:
 
 def _says_extension_missing(error: Exception) -> bool:
     text = str(error)
-    return "CREATE EXTENSION" in text and 'extension "vector"' in text or "extension/vector.control" in text
+    return ("CREATE EXTENSION" in text and 'extension "vector"' in text) or "extension/vector.control" in text

@@ -184,9 +184,7 @@ checkpoint_blobs = Table(
     _column("value", JSONB, nullable=True),
     _column("type", Text, nullable=True),
     _column("blob", LargeBinary, nullable=True),
-    PrimaryKeyConstraint(
-        "tenant_id", "thread_id", "checkpoint_ns", "channel", "version", name="checkpoint_blobs_pkey"
-    ),
+    PrimaryKeyConstraint("tenant_id", "thread_id", "checkpoint_ns", "channel", "version", name="checkpoint_blobs_pkey"),
     comment="One value of one channel at one version: JSON where it survives JSON exactly,"
     " else as the serializer wrote it",
 )
@@ -258,8 +256,7 @@ memories = Table(
     Index("memories_hash_idx", "tenant_id", "content_hash", postgresql_where=text("superseded_at IS NULL")),
     Index("memories_user_idx", "tenant_id", "user_id", postgresql_where=text("superseded_at IS NULL")),
     Index("memories_expiry_idx", "tenant_id", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
-    comment="Long-term memories and LangGraph store items: one row per version,"
-    " the current one has superseded_at NULL",
+    comment="Long-term memories and LangGraph store items: one row per version, the current one has superseded_at NULL",
 )
 
 documents = Table(
@@ -378,12 +375,8 @@ passages = Table(
     PrimaryKeyConstraint("tenant_id", "id", name="passages_pkey"),
     Index("passages_lexemes_idx", "lexemes", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
     Index("passages_user_idx", "tenant_id", "kind", "user_id"),
-    Index(
-        "passages_thread_idx", "tenant_id", "thread_id", "seq", postgresql_where=text("thread_id IS NOT NULL")
-    ),
-    Index(
-        "passages_document_idx", "tenant_id", "document_id", postgresql_where=text("document_id IS NOT NULL")
-    ),
+    Index("passages_thread_idx", "tenant_id", "thread_id", "seq", postgresql_where=text("thread_id IS NOT NULL")),
+    Index("passages_document_idx", "tenant_id", "document_id", postgresql_where=text("document_id IS NOT NULL")),
     comment="The search index: one row per memory, message or chunk, under the id of that row",
 )
 

@@ -37,11 +37,19 @@ class ReferenceRetriever(BaseRetriever):
         return [document_of(hit) for hit in hits]
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
+        self,
+        query: str,
+        *,
+        run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002 - LangChain passes it
     ) -> list[Document]:
         return await self._search(query)
 
-    def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
+    def _get_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002 - likewise
+    ) -> list[Document]:
         return self.bridge.run(self._search(query))
 
 
@@ -63,5 +71,9 @@ def document_of(hit: Hit) -> Document:
     return Document(
         id=hit.id,
         page_content=hit.text,
-        metadata={**hit.metadata, **{name: value for name, value in cited.items() if value is not None}, "score": hit.score},
+        metadata={
+            **hit.metadata,
+            **{name: value for name, value in cited.items() if value is not None},
+            "score": hit.score,
+        },
     )

@@ -78,7 +78,8 @@ class _Verbs:
         content: Annotated[str, Field(description="One self-contained sentence")],
         config: RunnableConfig,
         key: Annotated[
-            str | None, Field(description="A short name, so that a later value replaces this one, e.g. 'favourite drink'")
+            str | None,
+            Field(description="A short name, so that a later value replaces this one, e.g. 'favourite drink'"),
         ] = None,
     ) -> str:
         thread = (config.get("configurable") or {}).get("thread_id")
@@ -111,9 +112,7 @@ class _Verbs:
         config: RunnableConfig,
     ) -> str:
         thread = (config.get("configurable") or {}).get("thread_id")
-        written = await self._core.working_memory.update(
-            content, thread_id=None if thread is None else str(thread)
-        )
+        written = await self._core.working_memory.update(content, thread_id=None if thread is None else str(thread))
         return f"Working memory updated (version {written.version})."
 
 
@@ -130,9 +129,7 @@ def render_hits(hits: Sequence[Hit], *, nothing: str) -> str:
     return "\n".join(lines)
 
 
-def _tool(
-    bridge: Bridge, verb: Callable[..., Coroutine[Any, Any, str]], name: str, description: str
-) -> StructuredTool:
+def _tool(bridge: Bridge, verb: Callable[..., Coroutine[Any, Any, str]], name: str, description: str) -> StructuredTool:
     def call(*args: Any, **kwargs: Any) -> str:
         return bridge.run(verb(*args, **kwargs))
 
