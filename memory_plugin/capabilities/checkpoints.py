@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 from uuid import UUID
 
 from memory_plugin.capabilities import checkpoint_sql as sql
+from memory_plugin.capabilities import checkpoint_upkeep_sql as upkeep
 from memory_plugin.db.database import Database, Record
+from memory_plugin.errors import InvalidInputError
 
 Range = tuple[int, int]
 """Messages from the first `seq` up to, not including, the second."""
@@ -29,13 +30,17 @@ NEXT_PAGE = 64
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """One channel's value: JSON text, or the serializer's type and bytes; all None for an empty channel."""
+    """One channel's value: JSON text, or the serializer's type and bytes.
+
+    One that is not `changed` is written only where its version is not stored.
+    """
 
     channel: str
     version: str
     json: str | None
     type: str | None
     blob: bytes | None
+    changed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +75,17 @@ class MessageRef:
 class CheckpointPut:
     """Everything one put writes. `versions`, `checkpoint` and `metadata` are JSON text.
 
-    `message_versions` (JSON text) holds the versions of the channels that `messages` belong to:
-    a put that is repeated finds them stored and adds no message twice. `visible` is by how many
-    messages the conversation grows. `buffer` is JSON text merged into the memory buffer, and
-    `buffer_removed` names channels that left it; None leaves the buffer alone.
+    `length` is the number of messages in the conversation, where this put changes it, and
+    `promoted` are messages that only a subgraph had so far. `buffer` is JSON text merged into the
+    memory buffer, and `buffer_removed` names channels that left it; None leaves the buffer alone.
+
+    `anchor` (namespace, id) is the checkpoint that unchanged values and earlier messages are taken
+    over from, and `extras` are messages taken over from elsewhere: where one of these is not there
+    any more, nothing is written.
+
+    `repeatable` (JSON text) holds the versions of the channels that `messages` belong to: where the
+    checkpoint is stored with these already, nothing is written, so that a put that is tried again
+    adds no message twice. None writes in any case.
     """
 
     thread_id: str
@@ -87,11 +99,25 @@ class CheckpointPut:
     blobs: Sequence[StoredBlob] = ()
     refs: Sequence[MessageRef] = ()
     messages: Sequence[NewMessage] = ()
-    message_versions: str = "{}"
-    visible: int = 0
+    repeatable: str | None = None
+    length: int | None = None
     promoted: Sequence[int] = ()
     buffer: str | None = None
     buffer_removed: Sequence[str] = ()
+    anchor: tuple[str, str] | None = None
+    extras: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """What came of a put.
+
+    Where it was written, `base` is the number before its first new message. Where not, `repeated`
+    says whether it was stored before; else something it takes over is gone.
+    """
+
+    base: int | None
+    repeated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +161,11 @@ class CheckpointRow:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFilter:
-    """What a listing shows. `metadata` maps keys to JSON text that must be equal; None values of
-    `thread_id`, `namespace` and `checkpoint_id` leave that side open."""
+    """What a listing shows.
+
+    `metadata` maps keys to JSON text that must be equal; None values of `thread_id`, `namespace`
+    and `checkpoint_id` leave that side open.
+    """
 
     thread_id: str | None = None
     namespace: str | None = None
@@ -152,59 +181,13 @@ class Checkpoints:
     def __init__(self, database: Database, *, tenant: str) -> None:
         self._database = database
         self._tenant = tenant
-        self._put = cache(self._put_statement)
 
-    def _put_statement(self, messages: bool, blobs: bool, promoted: bool, buffer: bool) -> str:
-        return self._database.sql(sql.put(messages=messages, blobs=blobs, promoted=promoted, buffer=buffer))
-
-    async def put(self, given: CheckpointPut) -> int | None:
-        """Store a checkpoint; the number before its first new message, None when it added none.
-
-        None is also the answer when the same put was stored before: its messages are there.
-        """
-        statement = self._put(bool(given.messages), bool(given.blobs), bool(given.promoted), given.buffer is not None)
-        arguments: list[Any] = [
-            self._tenant,
-            given.thread_id,
-            given.namespace,
-            given.checkpoint_id,
-            given.parent_id,
-            given.checkpoint,
-            given.versions,
-            given.metadata,
-            given.user_id,
-            [ref.channel for ref in given.refs],
-            [ref.start for ref in given.refs],
-            [ref.end for ref in given.refs],
-            [ref.fresh for ref in given.refs],
-        ]
-        if given.messages:
-            arguments += [given.message_versions, len(given.messages), given.visible]
-            arguments += [
-                [message.id for message in given.messages],
-                [message.origin for message in given.messages],
-                [message.role for message in given.messages],
-                [message.message_id for message in given.messages],
-                [message.name for message in given.messages],
-                [message.text for message in given.messages],
-                [message.body for message in given.messages],
-                [message.type for message in given.messages],
-                [message.raw for message in given.messages],
-            ]
-        if given.blobs:
-            arguments += [
-                [blob.channel for blob in given.blobs],
-                [blob.version for blob in given.blobs],
-                [blob.json for blob in given.blobs],
-                [blob.type for blob in given.blobs],
-                [blob.blob for blob in given.blobs],
-            ]
-        if given.promoted:
-            arguments.append(list(given.promoted))
-        if given.buffer is not None:
-            arguments += [given.buffer, list(given.buffer_removed)]
-        base: int | None = await self._database.fetchval(statement, *arguments)
-        return base
+    async def put(self, given: CheckpointPut) -> PutResult:
+        """Store a checkpoint with its messages and values, all or nothing, in one statement."""
+        statement, arguments = _put_statement(given)
+        row = await self._database.fetchrow(self._database.sql(statement), self._tenant, *arguments)
+        assert row is not None  # the statement always answers
+        return PutResult(row["base"], row["repeated"])
 
     async def put_writes(
         self,
@@ -263,42 +246,122 @@ class Checkpoints:
             left = None if left is None else left - len(rows)
             size = NEXT_PAGE
 
-    async def refs_of_version(self, thread_id: str, namespace: str, channel: str, version: str) -> str | None:
-        """The ranges (JSON text) under which a channel's list was stored at that version."""
-        refs: str | None = await self._database.fetchval(
-            self._database.sql(sql.REFS_OF_VERSION), self._tenant, thread_id, namespace, channel, version
+    async def refs_of_versions(
+        self, thread_id: str, namespace: str, versions: Sequence[tuple[str, str]]
+    ) -> dict[str, str]:
+        """By channel, the ranges (JSON text) of its list at that version; left out where it had none."""
+        rows = await self._database.fetch(
+            self._database.sql(sql.REFS_OF_VERSIONS),
+            self._tenant,
+            thread_id,
+            namespace,
+            [channel for channel, _ in versions],
+            [version for _, version in versions],
         )
-        return refs
+        return {row["channel"]: row["refs"] for row in rows}
 
     async def delete_thread(self, thread_id: str) -> dict[str, int]:
         """Remove a thread with everything in it; rows by table."""
-        row = await self._database.fetchrow(self._database.sql(sql.DELETE_THREAD), self._tenant, thread_id)
-        return {} if row is None else dict(row)
+        return await self._remove(upkeep.LOCK_THREADS, [[thread_id]], upkeep.DELETE_THREAD, [thread_id])
 
-    async def delete_for_runs(self, run_ids: Sequence[str]) -> dict[str, int]:
+    async def delete_for_runs(self, run_ids: Sequence[str], conversation_channel: str = "messages") -> dict[str, int]:
         """Remove the checkpoints of these runs, and the messages that no other checkpoint has."""
-        row = await self._database.fetchrow(self._database.sql(sql.DELETE_FOR_RUNS), self._tenant, list(run_ids))
-        return {} if row is None else dict(row)
-
-    async def copy_thread(self, source: str, target: str) -> None:
-        """Copy a thread with its whole history; the ids of checkpoints stay."""
-        await self._database.execute(self._database.sql(sql.COPY_THREAD), self._tenant, source, target)
+        runs = list(run_ids)
+        return await self._remove(upkeep.LOCK_RUNS, [runs], upkeep.DELETE_FOR_RUNS, [runs, conversation_channel])
 
     async def prune(self, thread_ids: Sequence[str]) -> dict[str, int]:
         """Keep of each namespace the latest checkpoint, and whatever a delta channel in it needs.
 
         Messages stay: they are the conversation, and what recall finds.
         """
-        row = await self._database.fetchrow(self._database.sql(sql.PRUNE), self._tenant, list(thread_ids))
+        threads = list(thread_ids)
+        return await self._remove(upkeep.LOCK_THREADS, [threads], upkeep.PRUNE, [threads])
+
+    async def _remove(
+        self, lock: str, lock_arguments: Sequence[Any], removal: str, arguments: Sequence[Any]
+    ) -> dict[str, int]:
+        async with self._database.transaction() as connection:
+            await connection.execute(self._database.sql(lock), self._tenant, *lock_arguments)
+            row = await connection.fetchrow(self._database.sql(removal), self._tenant, *arguments)
         return {} if row is None else dict(row)
+
+    async def copy_thread(self, source: str, target: str) -> None:
+        """Copy a thread with its whole history; the ids of checkpoints stay.
+
+        Raises:
+            InvalidInputError: the target has messages or checkpoints of its own.
+        """
+        occupied = await self._database.fetchval(self._database.sql(upkeep.COPY_THREAD), self._tenant, source, target)
+        if occupied:
+            raise InvalidInputError(
+                f"Thread {target!r} has a history of its own: delete it first, or copy {source!r} to a new thread id."
+            )
 
     async def delta_history(
         self, thread_id: str, namespace: str, checkpoint_id: str, channels: Sequence[str]
-    ) -> list[Record]:
+    ) -> Sequence[Record]:
         """Per channel: the nearest stored value among the ancestors and the writes since, oldest first."""
         return await self._database.fetch(
-            self._database.sql(sql.DELTA_HISTORY), self._tenant, thread_id, namespace, list(channels), checkpoint_id
+            self._database.sql(upkeep.DELTA_HISTORY), self._tenant, thread_id, namespace, list(channels), checkpoint_id
         )
+
+
+def _put_statement(given: CheckpointPut) -> tuple[str, list[Any]]:
+    """The statement for what the put has, and its arguments after the tenant."""
+    messages = given.messages
+    touched = bool(messages or given.promoted) or given.length is not None or given.buffer is not None
+    repeatable = bool(messages) and given.repeatable is not None
+    statement = sql.put(
+        touched=touched,
+        messages=bool(messages),
+        repeatable=repeatable,
+        buffer=given.buffer is not None,
+        blobs=bool(given.blobs),
+        promoted=bool(given.promoted),
+        anchored=given.anchor is not None,
+        extras=bool(given.extras),
+    )
+    arguments: list[Any] = [
+        given.thread_id,
+        given.namespace,
+        given.checkpoint_id,
+        given.parent_id,
+        given.checkpoint,
+        given.versions,
+        given.metadata,
+        given.user_id,
+        [ref.channel for ref in given.refs],
+        [ref.start for ref in given.refs],
+        [ref.end for ref in given.refs],
+        [ref.fresh for ref in given.refs],
+    ]
+    if touched:
+        # messages that were in the index's past without being its business come to it now
+        rewind = min(given.promoted) - 1 if given.promoted else None
+        arguments += [len(messages), given.length, rewind]
+    if messages:
+        arguments += _columns(messages, _MESSAGE_FIELDS)
+    if repeatable:
+        arguments.append(given.repeatable)
+    if given.buffer is not None:
+        arguments += [given.buffer, list(given.buffer_removed)]
+    if given.blobs:
+        arguments += _columns(given.blobs, _BLOB_FIELDS)
+    if given.promoted:
+        arguments.append(list(given.promoted))
+    if given.anchor is not None:
+        arguments += given.anchor
+    if given.extras:
+        arguments.append(list(given.extras))
+    return statement, arguments
+
+
+_MESSAGE_FIELDS = ("id", "origin", "role", "message_id", "name", "text", "body", "type", "raw")
+_BLOB_FIELDS = ("channel", "version", "json", "type", "blob", "changed")
+
+
+def _columns(rows: Sequence[Any], fields: Sequence[str]) -> list[list[Any]]:
+    return [[getattr(row, name) for row in rows] for name in fields]
 
 
 def _row(row: Record) -> CheckpointRow:

@@ -15,9 +15,7 @@ Face = TypeVar("Face")
 class Opening(Generic[Face]):
     """Opens the store on entering, gives the face, and closes the store at the end."""
 
-    def __init__(
-        self, url: str | None, make: Callable[[MemoryCore, Bridge], Face], **options: Any
-    ) -> None:
+    def __init__(self, url: str | None, make: Callable[[MemoryCore, Bridge], Face], **options: Any) -> None:
         self._url = url
         self._make = make
         self._options = options
