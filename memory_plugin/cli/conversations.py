@@ -59,10 +59,10 @@ def _show_page(output: Output, page: Page[Conversation]) -> None:
         return
     columns = [
         Column("thread", fixed=True),
-        Column("title"),
-        Column("user"),
+        Column("title", least=12),
+        Column("user", least=6),
         Column("messages", fixed=True, right=True),
-        Column("active", fixed=True),
+        Column("active", least=10),
     ]
     rows = [
         (each.thread_id, each.title or "", each.user_id or "", f"{each.message_count:,}", when(each.updated_at))

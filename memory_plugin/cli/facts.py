@@ -127,16 +127,12 @@ def show_hits(output: Output, hits: Sequence[Hit], *, explain: bool) -> None:
         return
     columns = [
         Column("score", fixed=True, right=True),
-        Column("date", fixed=True),
+        Column("date", least=10),
         Column("kind", fixed=True),
-        Column("source"),
+        Column("source", least=10),
         Column("text", least=len(f"[{UUID(int=0)}]")),  # an id that is broken cannot be copied
     ]
-    rows = [[f"{hit.score:.2f}", when(hit.at), hit.kind, _source(hit), _text(hit)] for hit in hits]
-    if explain:
-        columns.append(Column("parts"))
-        for row, hit in zip(rows, hits, strict=True):
-            row.append("\n".join(f"{part} {value:+.3f}" for part, value in hit.parts.items()))
+    rows = [[f"{hit.score:.2f}", when(hit.at), hit.kind, _source(hit), _text(hit, explain=explain)] for hit in hits]
     output.table(columns, rows)
 
 
@@ -149,9 +145,14 @@ def _source(hit: Hit) -> str:
     return ", ".join(part for part in (hit.user_id, _given_key(hit.key)) if part)
 
 
-def _text(hit: Hit) -> str:
-    """What it says, and the id that `forget` and `references show` take."""
-    return hit.text if hit.kind == "message" else f"{hit.text}\n[{hit.id}]"
+def _text(hit: Hit, *, explain: bool) -> str:
+    """What it says, the id that `forget` and `references show` take, and what its score is made of."""
+    lines = [hit.text]
+    if hit.kind != "message":
+        lines.append(f"[{hit.id}]")
+    if explain:
+        lines.append(f"= {' '.join(f'{value:+.3f} {part}' for part, value in hit.parts.items())}")
+    return "\n".join(lines)
 
 
 def _given_key(key: str | None) -> str | None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 140
 """Characters in a line where no terminal says how wide it is, and COLUMNS does not either."""
 
+_GAP = 2
+"""Characters between two columns."""
+
 # control characters but tab and line feed, direction overrides, and halves of surrogate pairs
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -132,8 +135,8 @@ class Output:
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
         """Print rows as a table, or one paragraph each where the table would not fit."""
         cells = [[visible(cell) for cell in row] for row in rows]
-        widths = _least_widths(columns, cells)
-        if sum(widths) + 3 * (len(widths) - 1) <= self.console.width:
+        widths = _widths(columns, cells, self.console.width)
+        if widths is not None:
             self._grid(columns, cells, widths)
         else:
             self._paragraphs(columns, cells)
@@ -142,14 +145,14 @@ class Output:
         from rich import box
         from rich.table import Table
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, header_style="bold")
         for column, width in zip(columns, widths, strict=True):
             table.add_column(
                 column.title,
                 style=column.style,
                 justify="right" if column.right else "left",
                 no_wrap=column.fixed,
-                min_width=width,
+                width=width,
                 overflow="fold",
             )
         for row in rows:
@@ -193,15 +196,25 @@ def _console(stream: TextIO) -> Console:
     )
 
 
-def _least_widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
-    """The width below which each column must not go."""
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int) -> list[int] | None:
+    """The width of each column, None where they do not fit; Rich would squeeze the ids that are to be copied."""
     from rich.cells import cell_len
 
-    widths = []
+    widths, wanting = [], []
     for place, column in enumerate(columns):
         lines = [line for row in rows for line in row[place].split("\n")]
         longest = max(map(cell_len, [column.title, *lines]))
         widths.append(longest if column.fixed else min(longest, column.least))
+        wanting.append(longest - widths[-1])
+    left = room - sum(widths) - _GAP * (len(widths) - 1)
+    if left < 0:
+        return None
+    # what is left goes to those that want it, evenly
+    hungry = sorted((place for place, want in enumerate(wanting) if want), key=lambda place: wanting[place])
+    for served, place in enumerate(hungry):
+        share = min(wanting[place], left // (len(hungry) - served))
+        widths[place] += share
+        left -= share
     return widths
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import Annotated
 
@@ -24,11 +23,11 @@ def demo(
     Another database is used only when --url or --data-dir names it; the environment's is left alone.
     """
     session = session_of(context)
-    # by name: the demo brings the agent framework, which no other command may load
-    run = importlib.import_module("memory_plugin.demo").run
+    from memory_plugin.demo import run
+
     output = session.output
     console = output.aside if output.as_json else output.console
-    code = int(run(data_dir=session.data_dir, url=session.url, keep=keep, console=console))
+    code = run(data_dir=session.data_dir, url=session.url, keep=keep, console=console)
     if output.as_json:
         output.result({"exit_code": code}, lambda: None)
     raise typer.Exit(code)

@@ -140,11 +140,11 @@ def _show_page(output: Output, page: Page[Document]) -> None:
         return
     columns = [
         Column("id", fixed=True),
-        Column("title"),
-        Column("collection"),
+        Column("title", least=12),
+        Column("collection", least=10),
         Column("version", fixed=True, right=True),
         Column("passages", fixed=True, right=True),
-        Column("updated", fixed=True),
+        Column("updated", least=10),
     ]
     rows = [
         (str(each.id), each.title, each.collection, str(each.version), f"{each.chunk_count:,}", when(each.updated_at))
