@@ -49,5 +49,5 @@ $(USERS): pyproject.toml constraints.txt | $(VENV)/bin/python
 
 # what a developer needs besides
 $(STAMP): $(USERS)
-	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt --group dev
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e ".[embedded,documents,langchain,dev]"
 	@touch $@
