@@ -27,11 +27,13 @@ def run(*, data_dir: Path | None, url: str | None, keep: bool, console: Console)
     Args:
         data_dir: the demo's directory; None takes `.demo` in the current folder. What the
             environment says about databases is left alone.
-        url: `postgresql://` URL of a server to use instead of the embedded one; the demo writes
-            to the tenant "demo" there.
-        keep: keep the embedded database running at the end until Ctrl-C, so that one can look inside.
+        url: `postgresql://` URL of a server to use instead of the embedded one; the demo makes
+            a tenant of its own there, and erases it at the end.
+        keep: keep the database to look inside: the embedded one stays up until Ctrl-C (on a
+            terminal), and on a server of yours the rows stay.
         console: where it is shown.
     """
-    from memory_plugin.demo.scenes import Options, play
+    from memory_plugin.demo.scenes import play
+    from memory_plugin.demo.stage import Options
 
     return play(Options((data_dir or DEFAULT_DIRECTORY).absolute(), url, keep), console)

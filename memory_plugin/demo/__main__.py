@@ -17,7 +17,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m memory_plugin.demo", description="An agent that remembers.")
     parser.add_argument("--data-dir", type=Path, help=f"directory of the demo (default: {DEFAULT_DIRECTORY})")
     parser.add_argument("--url", help="postgresql:// URL of a server, instead of the embedded one")
-    parser.add_argument("--keep", action="store_true", help="keep the database running until Ctrl-C")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the database to look inside: the embedded one stays up, elsewhere the rows stay",
+    )
     given = parser.parse_args(arguments)
     return run(data_dir=given.data_dir, url=given.url, keep=given.keep, console=Console())
 

@@ -77,9 +77,13 @@ def result_table(rows: Sequence[Any], *, at_most: int) -> Table:
 
 def psql_command(url: str, file: Path) -> str:
     """The command line that runs the file; a password is left out, psql asks for it."""
-    path = str(file)
-    near = os.path.relpath(path)
-    return f'{_psql()} "{_without_password(url)}" -f "{near if len(near) < len(path) else path}"'
+    return f'{_psql()} "{without_password(url)}" -f "{near(file)}"'
+
+
+def near(path: Path) -> str:
+    """The path as a person types it: from the current folder where that is shorter."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)
 
 
 def _psql() -> str:
@@ -92,7 +96,8 @@ def _psql() -> str:
     return "psql"
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """The URL as it can be shown and still be used: psql and others ask for the password."""
     parts = urlsplit(url)
     if not parts.password:
         return url

@@ -6,35 +6,27 @@ import asyncio
 import contextlib
 import importlib
 import logging
-import secrets
-import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import SecretStr
 from rich.console import Console
 from rich.text import Text
 
-from memory_plugin.demo import inside
+from memory_plugin.demo import ending
 from memory_plugin.demo.choice import LOCAL_MODEL, choose_model
-from memory_plugin.demo.documents import checkout, gather
+from memory_plugin.demo.documents import gather
 from memory_plugin.demo.show import ClaimFailed, Show, shortened
+from memory_plugin.demo.stage import COLLECTION, Options, Stage
 from memory_plugin.demo.worker import Orders, Worker, child_environment, started
 from memory_plugin.errors import MemoryPluginError
 
-if TYPE_CHECKING:
-    from memory_plugin.memory import Memory
-    from memory_plugin.settings import Settings
-
 _logger = logging.getLogger(__name__)
 
-TENANT = "demo"
-COLLECTION = "demo"
 PERSON = "Ada"
 APPROVER = "Grace"
 
@@ -48,55 +40,6 @@ ANSWER = "Kowalski"
 FACT_OVER_MCP = "Ada Novak moves to Lisbon, Rua Augusta 24, in March."
 QUESTION_ABOUT_IT = "Where do I move to in March?"
 ANSWER_TO_IT = "Lisbon"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How the demo is played."""
-
-    directory: Path
-    url: str | None = None
-    keep: bool = False
-
-
-@dataclass(slots=True)
-class Stage:
-    """What the scenes share."""
-
-    options: Options
-    show: Show
-    settings: Settings
-    model: str
-    memory: Memory = field(init=False)
-    run: str = field(default_factory=lambda: secrets.token_hex(3))
-
-    @property
-    def user_id(self) -> str:
-        """The user of this run: nobody the demo knew before."""
-        return f"ada-{self.run}"
-
-    @property
-    def thread_id(self) -> str:
-        """The thread that two processes share."""
-        return f"refund-{self.run}"
-
-    @property
-    def logs(self) -> Path:
-        """Where the standard errors of the child processes go."""
-        return self.options.directory / "logs"
-
-    def orders(self, *turns: str, decision: Mapping[str, Any] | None = None) -> Orders:
-        """Orders for a worker on the shared thread."""
-        return Orders(
-            url=self.memory.database.url,
-            schema=self.settings.db_schema,
-            tenant=TENANT,
-            user_id=self.user_id,
-            thread_id=self.thread_id,
-            model=self.model,
-            turns=turns,
-            decision=decision,
-        )
 
 
 def play(options: Options, console: Console) -> int:
@@ -139,9 +82,8 @@ def _cause(error: BaseException) -> BaseException:
 async def _play(options: Options, show: Show) -> None:
     from memory_plugin.settings import get_settings
 
-    own = {"data_dir": options.directory / "postgres", "tenant": TENANT, "user_id": None, "database_url": None}
-    if options.url is not None:
-        own["database_url"] = SecretStr(options.url)
+    # what the environment says about databases and users does not count here
+    own = {"data_dir": options.directory / "postgres", "user_id": None, "database_url": None}
     stage = Stage(options, show, get_settings().model_copy(update=own), choose_model())
     show.line("One PostgreSQL is the memory of an agent: seven steps, each claim checked.")
     async with started(stage.logs / "first-process.log") as first, _database(stage):
@@ -153,12 +95,14 @@ async def _play(options: Options, show: Show) -> None:
             await _references(stage)
             await _mcp(stage)
             await _new_thread(stage, second)
-        await _look_inside(stage)
+        await ending.look_inside(stage)
+        if options.url is not None and not options.keep:
+            await ending.erase(stage)
         show.console.print()
         show.line(Text(f"Every claim held; {show.seconds:.1f} s in all.", "bold green"))
-        _what_next(stage)
-        if options.keep:
-            await _stay(show)
+        ending.what_next(stage)
+        if options.keep and options.url is None:
+            await ending.stay(show)
 
 
 @contextmanager
@@ -200,7 +144,9 @@ async def _database(stage: Stage) -> AsyncIterator[None]:
             else:
                 url = stage.options.url
             opening = time.monotonic()
-            stage.memory = await stack.enter_async_context(Memory.open(url, settings=stage.settings))
+            stage.memory = await stack.enter_async_context(
+                Memory.open(url, tenant=stage.tenant, settings=stage.settings)
+            )
             took = time.monotonic() - opening
             database = stage.memory.database
             row = await database.fetchrow(
@@ -246,7 +192,7 @@ async def _conversation(stage: Stage, worker: Worker) -> None:
             "SELECT count(*) FROM {s}.checkpoint_writes "
             "WHERE tenant_id = $1 AND thread_id = $2 AND channel = '__interrupt__'"
         )
-        pending = await database.fetchval(database.sql(statement), TENANT, stage.thread_id)
+        pending = await database.fetchval(database.sql(statement), stage.tenant, stage.thread_id)
         show.check(pending, "Its question is a row in the database.", "The interrupt was not stored.")
 
 
@@ -340,7 +286,7 @@ async def _mcp(stage: Stage) -> None:
     environment |= {
         "MEMORY_DATABASE_URL": stage.memory.database.url,
         "MEMORY_SCHEMA": stage.settings.db_schema,
-        "MEMORY_TENANT": TENANT,
+        "MEMORY_TENANT": stage.tenant,
         "MEMORY_USER_ID": stage.user_id,
     }
     parameters = StdioServerParameters(command=sys.executable, args=["-m", "mcp_server"], env=environment)
@@ -392,45 +338,3 @@ async def _new_thread(stage: Stage, worker: Worker) -> None:
         )
         code = await worker.finish()
         show.check(code == 0, f"Process {worker.pid} ended in order.", f"Process {worker.pid} ended with {code}.")
-
-
-# -- 7
-
-
-async def _look_inside(stage: Stage) -> None:
-    show, database = stage.show, stage.memory.database
-    with show.step("What is in the database"):
-        counts = await inside.count_rows(database, TENANT)
-        show.table(inside.rows_table(counts))
-        statement = inside.conversation_sql(database.schema, TENANT, stage.user_id)
-        file = stage.options.directory / "conversation.sql"
-        file.write_text(statement, encoding="utf-8")
-        show.console.print()
-        show.command(inside.psql_command(database.url, file))
-        show.code(statement.rstrip(), "sql")
-        rows = await database.fetch(statement)
-        show.check(rows, f"{len(rows)} rows:", "The query found no message of a conversation with an approved refund.")
-        show.table(inside.result_table(rows, at_most=6))
-
-
-def _what_next(stage: Stage) -> None:
-    show, where = stage.show, stage.options.directory
-    database = f"MEMORY_DATA_DIR={where / 'postgres'}" if stage.options.url is None else "MEMORY_DATABASE_URL=..."
-    root = checkout()
-    show.line("Try next:")
-    if stage.options.url is None and not stage.options.keep:
-        show.command("memory-plugin demo --keep     # keeps the database up at the end, for the psql line above")
-    show.command(f"{database} MEMORY_TENANT={TENANT} memory-plugin recall 'Who takes my parcels?'")
-    show.command(f"claude mcp add memory --env {database} -- memory-mcp")
-    if root is not None:
-        show.command(f"open {root / 'examples'}: two notebooks and three programs")
-
-
-async def _stay(show: Show) -> None:
-    """Wait for Ctrl-C or the end by a supervisor, the database being up meanwhile."""
-    show.line("The database stays up until you press Ctrl-C.", "bold")
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError):  # on Windows Ctrl-C ends the program by itself
-        for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, stop.set)
-    await stop.wait()
