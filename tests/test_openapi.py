@@ -375,7 +375,7 @@ def test_a_description_of_aliases_within_aliases_is_bounded() -> None:
     for level in range(1, 30):
         fields = ", ".join(f"f{number}: *x{level - 1}" for number in range(10))
         lines.append(f"x{level}: &x{level} {{type: object, properties: {{{fields}}}}}")
-    lines += ["components:", "  schemas:", *(f"    S{number}: *x29" for number in range(50))]
+    lines += ["components:", "  schemas:", *(f"    S{number}: *x29" for number in range(8))]
     started = time.process_time()
     assert_sound(parse("\n".join(lines), name="a.yaml"))
     assert time.process_time() - started < 10
@@ -383,7 +383,7 @@ def test_a_description_of_aliases_within_aliases_is_bounded() -> None:
 
 def test_a_long_text_shown_again_and_again_hits_the_limit() -> None:
     source = f"openapi: 3.1.0\nx-long: &long {'word ' * 20_000}\npaths:\n" + "".join(
-        f"  /p{number}: {{get: {{description: *long}}}}\n" for number in range(1000)
+        f"  /p{number}: {{get: {{description: *long}}}}\n" for number in range(300)
     )
     with pytest.raises(ContentTooLargeError, match="max_characters"):
         parse(source, name="a.yaml", limits=ParseLimits(max_characters=2_000_000))
