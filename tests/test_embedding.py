@@ -21,12 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
-from memory_plugin import embedding
 from memory_plugin.embedding import (
     LangChainEmbedder,
     QueryCache,
     StaticEmbedder,
     resolve_embedder,
+    static,
     strip_names,
     vector_text,
 )
@@ -69,10 +69,8 @@ def test_importing_and_constructing_loads_nothing_heavy() -> None:
         "heavy = {'numpy', 'tokenizers', 'safetensors', 'wordllama', 'langchain', 'langchain_core'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    root = Path(embedding.__file__).parents[1]
-    out = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
-    )
+    root = Path(static.__file__).parents[2]
+    out = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
 
@@ -99,11 +97,7 @@ async def test_static_vector_of_a_text_does_not_depend_on_its_company() -> None:
     texts = [f"text number {i} about {'pears ' * (i % 7)}" for i in range(600)]
     together = await embedder.embed_documents(texts)
     for i in (0, 255, 256, 599):
-        assert (
-            together[i]
-            == (await embedder.embed_documents([texts[i]]))[0]
-            == await embedder.embed_query(texts[i])
-        )
+        assert together[i] == (await embedder.embed_documents([texts[i]]))[0] == await embedder.embed_query(texts[i])
 
 
 @offline
@@ -136,15 +130,15 @@ async def test_static_embedder_gives_nothing_for_no_texts() -> None:
 @offline
 async def test_concurrent_first_uses_load_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loads = []
-    load = embedding._StaticModel.open
+    load = static.StaticModel.open
 
-    def counted(folder: Path) -> embedding._StaticModel:
+    def counted(folder: Path) -> static.StaticModel:
         loads.append(threading.current_thread())
         time.sleep(0.05)
         return load(folder)
 
-    monkeypatch.setattr(embedding, "_static_model", None)
-    monkeypatch.setattr(embedding._StaticModel, "open", counted)
+    monkeypatch.setattr(static, "_static_model", None)
+    monkeypatch.setattr(static.StaticModel, "open", counted)
     one, other = StaticEmbedder(), StaticEmbedder()
     await asyncio.gather(
         one.load(),
@@ -162,7 +156,7 @@ async def test_without_its_packages_the_static_embedder_names_the_pip_line(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else find(name))
-    monkeypatch.setattr(embedding, "_static_model", None)
+    monkeypatch.setattr(static, "_static_model", None)
     assert not StaticEmbedder.is_available()
     assert resolve_embedder(None) is None
     with pytest.raises(UnsupportedError, match=re.escape('pip install "memory-plugin[embedded]"')):
@@ -170,16 +164,14 @@ async def test_without_its_packages_the_static_embedder_names_the_pip_line(
 
 
 @offline
-@pytest.mark.parametrize(
-    "weights", [b"", b"\x10" + bytes(7) + b"not json at all!", b"\x02" + bytes(7) + b"{}"]
-)
+@pytest.mark.parametrize("weights", [b"", b"\x10" + bytes(7) + b"not json at all!", b"\x02" + bytes(7) + b"{}"])
 async def test_damaged_model_files_are_reported_as_such(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: bytes
 ) -> None:
     (tmp_path / "weights").mkdir()
     (tmp_path / StaticEmbedder.WEIGHTS).write_bytes(weights)
-    monkeypatch.setattr(embedding, "_static_folder", lambda: tmp_path)
-    monkeypatch.setattr(embedding, "_static_model", None)
+    monkeypatch.setattr(static, "_static_folder", lambda: tmp_path)
+    monkeypatch.setattr(static, "_static_model", None)
     with pytest.raises(UnsupportedError, match="cannot be read"):
         await StaticEmbedder().load()
 
@@ -332,7 +324,12 @@ async def async_function(texts: list[str]) -> list[list[float]]:
 
 @pytest.mark.parametrize(
     "function",
-    [lambda texts: [(0, 5)] * len(texts), async_function, AsyncCall(), lambda texts: async_function(texts)],
+    [
+        lambda texts: [(0, 5)] * len(texts),
+        async_function,
+        AsyncCall(),
+        lambda texts: async_function(texts),  # noqa: PLW0108 - a sync function that hands back a coroutine
+    ],
     ids=["sync", "async", "async-object", "sync-wrapper-of-async"],
 )
 async def test_a_plain_function_is_an_embedder(function: Callable[..., Any]) -> None:
@@ -544,9 +541,7 @@ def test_what_fits_is_adapted(model: object) -> None:
     assert isinstance(resolve_embedder(model), LangChainEmbedder)
 
 
-@pytest.mark.parametrize(
-    "value", [True, 3, {"embed": 1}, object(), Letters, StaticEmbedder, "no-colon", ":m", "p: "]
-)
+@pytest.mark.parametrize("value", [True, 3, {"embed": 1}, object(), Letters, StaticEmbedder, "no-colon", ":m", "p: "])
 def test_what_cannot_be_an_embedder_is_refused(value: object) -> None:
     with pytest.raises(ConfigurationError, match="embeddings"):
         resolve_embedder(value)
@@ -702,14 +697,14 @@ def parse(text: str) -> array[float]:
 @given(st.lists(float32, min_size=1, max_size=8))
 def test_vector_text_keeps_every_32_bit_float(vector: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedding, "_static_model", None)
+        patch.setattr(static, "_static_model", None)
         assert parse(vector_text(vector)) == array("f", vector)
 
 
 @offline
 @given(st.lists(float32, min_size=1, max_size=8))
 def test_vector_text_keeps_every_32_bit_float_once_numpy_is_loaded(vector: list[float]) -> None:
-    embedding._load_static_model()
+    static._load_static_model()
     assert parse(vector_text(vector)) == array("f", vector)
 
 
