@@ -12,7 +12,7 @@ HTML comments, which a reader does not see, say what is special:
     <!-- test: skip WHY -->           the next block is only looked at: it must parse
     <!-- test: file NAME -->          the next block is written to that file of the page's directory
     <!-- test: in the checkout -->    the next block runs at the top of the repository
-    <!-- test: on DATABASE -->        the next block of SQL runs in this database of the test server
+    <!-- test: on DATABASE as ROLE -->  the next block runs in this database of the test server (the role: at will)
     <!-- test: run ... -->            Python that runs here
 """
 
@@ -33,6 +33,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ import asyncpg
 
 from memory_plugin.db.migrate import migrations_path
 from memory_plugin.memory import Memory
+from tests.conftest import as_user, with_database
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -158,11 +160,15 @@ class Page:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n", "utf-8")
 
+    def _url_of(self, block: Block) -> str:
+        if block.verb != "on":
+            return self.url
+        database, _, role = block.argument.partition(" as ")
+        url = with_database(self.url, database)
+        return as_user(url, role) if role else url
+
     async def _run_sql(self, block: Block) -> str:
-        url = self.url
-        if block.verb == "on":
-            url = re.sub(r"/[^/?]*(?=\?|\Z)", f"/{block.argument}", url, count=1)
-        connection = await asyncpg.connect(url)
+        connection = await asyncpg.connect(self._url_of(block))
         try:
             printed = []
             for statement in _statements(block.text):
@@ -180,7 +186,7 @@ class Page:
 
     def _run_commands(self, block: Block) -> str:
         directory = ROOT if block.verb == "in" else self.folder
-        environment = {**os.environ, "MEMORY_DATABASE_URL": self.url, "COLUMNS": "140"}
+        environment = {**os.environ, "MEMORY_DATABASE_URL": self._url_of(block), "COLUMNS": "140"}
         printed: list[str] = []
         for line in block.text.replace("\\\n", " ").splitlines():
             if block.language == "console" and not _PROMPT.match(line):
@@ -188,7 +194,7 @@ class Page:
             words = shlex.split(_PROMPT.sub("", line, count=1), comments=True)
             while words and _ASSIGNMENT.match(words[0]):
                 name, _, value = words.pop(0).partition("=")
-                environment[name] = value
+                environment[name] = environment[name] if name == "MEMORY_DATABASE_URL" else value
             if words and words[0] in COMMANDS:
                 printed.append(_run_command(block, words, directory, environment))
         return "".join(printed)
@@ -212,7 +218,10 @@ def _serve_for_a_moment(block: Block, command: list[str], directory: Path, envir
     )
     try:
         assert process.stderr is not None
-        assert "serving http://" in process.stderr.readline(), f"{block} does not serve"
+        address = re.search(r"serving (http://\S+)/mcp", process.stderr.readline())
+        assert address, f"{block} does not serve"
+        with urllib.request.urlopen(f"{address[1]}/readyz", timeout=30) as answer:
+            assert json.load(answer) == {"status": "ok"}
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
         assert process.returncode == 0
