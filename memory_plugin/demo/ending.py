@@ -74,9 +74,9 @@ async def stay(show: Show) -> None:
     if not show.console.is_interactive:
         show.line("This is no terminal, so the database is not kept up.", "yellow")
         return
-    show.line("The database stays up until you press Ctrl-C.", "bold")
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     with contextlib.suppress(NotImplementedError):  # on Windows Ctrl-C ends the program by itself
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, stop.set)
+    show.line("The database stays up until you press Ctrl-C.", "bold")
     await stop.wait()
