@@ -220,7 +220,8 @@ WHERE excluded.idx < 0
 """
 
 # LIMIT 1 in the lateral look-ups holds the planner to one index probe each, whatever it believes
-# about the size of the tables
+# about the size of the tables; and of an array it expects ten members, where of a set-returning
+# function on JSON it expects a hundred: enough to have it compile the query for long threads.
 _COLUMNS = """
 SELECT c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.parent_checkpoint_id, c.checkpoint::text, c.versions::text,
        c.metadata::text, c.message_refs::text, m.*, b.*, w.*
@@ -232,8 +233,7 @@ CROSS JOIN LATERAL (
            array_agg(body) AS message_bodies, array_agg(type) AS message_types, array_agg(raw) AS message_raws
     FROM (
         SELECT m.seq, m.origin, CASE WHEN m.raw IS NULL THEN m.body::text END AS body, m.type, m.raw
-        FROM jsonb_each(c.message_refs) AS channel (name, ranges),
-             jsonb_array_elements(channel.ranges) AS range (bounds),
+        FROM unnest(ARRAY(SELECT jsonb_path_query(c.message_refs, '$.*[*]'))) AS range (bounds),
              LATERAL (
                  SELECT seq, origin, body, type, raw FROM {s}.messages
                  WHERE tenant_id = c.tenant_id AND thread_id = c.thread_id
