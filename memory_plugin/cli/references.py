@@ -11,7 +11,7 @@ import typer
 from memory_plugin.cli import options
 from memory_plugin.cli.facts import CATCH_UP_TIMEOUT, show_hits
 from memory_plugin.cli.options import examples
-from memory_plugin.cli.output import Column, Output, clipped, counted, when
+from memory_plugin.cli.output import Column, Output, clipped, counted, visible, when
 from memory_plugin.cli.session import session_of
 from memory_plugin.errors import NotFoundError
 
@@ -79,24 +79,20 @@ def add(
 
 @contextmanager
 def _progress(output: Output, files: list[Progress]) -> Iterator[Callable[[Progress], None]]:
-    """A bar on standard error while files are added, where a person watches; notes each file in `files`."""
+    """Notes each file that is done in `files`, and shows a bar where a person watches."""
+    if not output.shows_progress:
+        yield files.append
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    bar = Bar(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        console=output.aside,
-        transient=True,
-        disable=not output.shows_progress,
-    )
-    with bar:
+    columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), MofNCompleteColumn()
+    with Bar(*columns, console=output.aside, transient=True) as bar:
         task = bar.add_task("Reading", total=None)
 
         def on_progress(file: Progress) -> None:
             files.append(file)
-            bar.update(task, total=file.total, completed=file.done, description=clipped(file.name, 40))
+            bar.update(task, total=file.total, completed=file.done, description=clipped(visible(file.name), 40))
 
         yield on_progress
 
