@@ -33,14 +33,18 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+import unittest.mock
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import alembic.config
 import asyncpg
+import pytest
 
+import memory_plugin.cli
 from memory_plugin.db.migrate import migrations_path
 from memory_plugin.memory import Memory
 from tests.conftest import as_user, with_database
@@ -52,11 +56,7 @@ _COMMENT = re.compile(r"<!--\s*test:\s*(?P<verb>\w+)\s*(?P<rest>.*?)\s*-->\Z", r
 _PROMPT = re.compile(r"\$ ")
 _ASSIGNMENT = re.compile(r"[A-Z_]+=")
 
-COMMANDS: dict[str, list[str]] = {
-    "memory-plugin": [sys.executable, "-m", "memory_plugin.cli"],
-    "memory-mcp": [sys.executable, "-m", "mcp_server"],
-    "alembic": [sys.executable, "-m", "alembic"],
-}
+COMMANDS = ("memory-plugin", "memory-mcp", "alembic")
 
 _EXECUTED = {"python", "sql", "bash", "console"}
 _OUTPUT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -201,13 +201,35 @@ class Page:
 
 
 def _run_command(block: Block, words: Sequence[str], directory: Path, environment: dict[str, str]) -> str:
-    command = [*COMMANDS[words[0]], *words[1:]]
-    if "--http" in words:
+    """Run a command as its script does: in this process, where starting one is most of the time."""
+    if words[0] == "memory-mcp":
+        return _run_server(block, words[1:], directory, environment)
+    printed, said = io.StringIO(), io.StringIO()
+    with (
+        unittest.mock.patch.dict(os.environ, environment, clear=True),
+        contextlib.chdir(directory),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(said),
+        pytest.raises(SystemExit) if words[0] == "memory-plugin" else contextlib.nullcontext() as ended,
+    ):
+        if words[0] == "memory-plugin":
+            memory_plugin.cli.main(words[1:])
+        else:
+            alembic.config.main(argv=list(words[1:]), prog="alembic")
+    code = ended.value.code if ended is not None else 0
+    assert not code, f"{block}: {shlex.join(words)} ended with {code}\n{printed.getvalue()}{said.getvalue()}"
+    return printed.getvalue()
+
+
+def _run_server(block: Block, arguments: Sequence[str], directory: Path, environment: dict[str, str]) -> str:
+    """Run the server in a process of its own: it sets up logging and signals for itself."""
+    command = [sys.executable, "-m", "mcp_server", *arguments]
+    if "--http" in arguments:
         return _serve_for_a_moment(block, command, directory, environment)
     done = subprocess.run(
         command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 0, f"{block}: {shlex.join(words)} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, f"{block}: {shlex.join(command)} ended with {done.returncode}\n{done.stderr}"
     return done.stdout
 
 
