@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from langgraph.checkpoint.base.id import uuid6
 from memory_plugin import Memory
 from memory_plugin.core import MemoryCore
 from memory_plugin.langgraph import ConversationSaver
+from tests.counting import counted
 
 _steps = itertools.count(1)
 
@@ -124,8 +125,16 @@ async def dump(core: MemoryCore) -> str:
 
 
 @asynccontextmanager
+async def sent_to(core: MemoryCore) -> AsyncIterator[Callable[[], int]]:
+    """How many statements the store has sent so far; what the driver asks about types is not counted."""
+    async with counted(core.database) as statements:
+        yield lambda: sum('"memory".' in each for each in statements)
+
+
+@asynccontextmanager
 async def opened(url: str, tenant: str, **options: Any) -> AsyncIterator[tuple[Memory, ConversationSaver]]:
     """A store without an embedder, and its checkpointer with these options."""
     async with Memory.open(url, tenant=tenant, embeddings=False) as memory:
         yield memory, memory.make_checkpointer(**options)
+        await memory._indexer.stop()
         assert memory.database.engine.pool.checkedout() == 0, "a connection was not given back"  # type: ignore[attr-defined]

@@ -16,7 +16,6 @@ from memory_plugin.errors import InvalidInputError
 from memory_plugin.langgraph import ConversationSaver
 from tests.saver_tools import Writer, checkpoint, comparable, history, opened, place, rows, said, values
 
-
 pytest_plugins = ("tests.saver_fixtures",)
 
 
@@ -71,7 +70,7 @@ async def test_special_channels_are_replaced(saver: ConversationSaver) -> None:
         config, [("x", 2), ("__interrupt__", "new"), ("__resume__", "r2"), ("__error__", "e")], "task"
     )
 
-    found = dict((channel, value) for _, channel, value in await writes_of(saver, config))
+    found = {channel: value for _, channel, value in await writes_of(saver, config)}
 
     # "x" stood at place 1 first and at place 0 then: two regular writes
     assert found == {"__interrupt__": "new", "x": 1, "__resume__": "r2", "__error__": "e"}
