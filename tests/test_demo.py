@@ -10,7 +10,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,9 +72,13 @@ def play_in_process(place: Path, *arguments: str, **environment: str) -> Played:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the demo is played in: its database goes to `.demo` there."""
-    return tmp_path_factory.mktemp("demo")
+def place() -> Iterator[Path]:
+    """The folder that the demo is played in: its database goes to `.demo` there.
+
+    Not one of pytest's: another run of pytest by root closes those to the user that PostgreSQL runs as.
+    """
+    with tempfile.TemporaryDirectory(prefix="memory-plugin-demo-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
