@@ -74,7 +74,7 @@ def fuse(candidates: Sequence[Candidate], weights: Weights) -> list[Scored]:
     for candidate in candidates:
         parts: dict[str, float] = {}
         if best_words > 0:
-            parts["words"] = weights.words * candidate.words / best_words
+            parts["words"] = weights.words * (candidate.words / best_words)
         if candidate.meaning is not None:
             stretched = (candidate.meaning - low) / (high - low) if high > low else 1.0
             parts["meaning"] = weights.meaning * stretched

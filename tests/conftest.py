@@ -143,6 +143,7 @@ async def core(database_url: str) -> AsyncIterator[MemoryCore]:
     """An open store that ranks by words alone."""
     async with MemoryCore.open(database_url, embeddings=False) as opened:
         yield opened
+        await opened._indexer.stop()  # it may hold a connection for good reason
         assert opened.database.engine.pool.checkedout() == 0, "a connection was not given back"  # type: ignore[attr-defined]
 
 
