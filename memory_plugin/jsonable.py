@@ -1,4 +1,4 @@
-"""Python values as JSON text that a PostgreSQL `jsonb` column gives back unchanged.
+r"""Python values as JSON text that a PostgreSQL `jsonb` column gives back unchanged.
 
 `jsonb` is not a neutral box: it sorts the keys of objects, turns `1e16` into an integer, loses the
 sign of `-0.0`, and refuses NUL characters, NaN, infinities and lone surrogates. `dumps_exact`
@@ -40,9 +40,7 @@ _MAX_BYTES = 32 * 1024 * 1024
 _MAX_DEPTH = 64
 """Deepest value that is searched for what needs a tag: each level takes a few frames of Python's stack."""
 
-_JSON_OPTIONS = (
-    orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-)
+_JSON_OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 # orjson writes tuples, enums and UUIDs without a word; ormsgpack can be told to refuse them, and
 # leaves eight exact bytes for each float. What both accept is JSON through and through.
 _STRICT = (
@@ -63,7 +61,7 @@ _ESCAPED = re.compile("[\x00\\\\\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
 
 
-class _Inexact(Exception):
+class _InexactError(Exception):
     """The value holds something that JSON has no exact form for."""
 
 
@@ -89,7 +87,7 @@ def dumps_exact(value: Any, *, order: bool | Collection[str] = False, tuples: bo
         if not raw or _needs_tags(value, raw, packed):
             value = _Tagger(tuples=tuples).tag(value, _MAX_DEPTH)
             raw = orjson.dumps(value)
-    except (_Inexact, TypeError, RecursionError):  # TypeError: tags made it deeper than the encoder goes
+    except (_InexactError, TypeError, RecursionError):  # TypeError: tags made it deeper than the encoder goes
         return None
     if len(raw) > _MAX_BYTES:
         return None
@@ -126,7 +124,7 @@ def jsonb_text(value: Any) -> str:
         return text
     try:
         raw = orjson.dumps(_Tagger(loose=True).tag(value, _MAX_DEPTH))
-    except (_Inexact, TypeError, RecursionError):
+    except (_InexactError, TypeError, RecursionError):
         raw = b""
     if not raw or len(raw) > _MAX_BYTES:
         raw = orjson.dumps(_Tagger(loose=True).tag(readable(value), _MAX_DEPTH))
@@ -177,7 +175,7 @@ class _Tagger:
         if kind is float:
             return {"v": repr(value), "$t": "float"} if _changes(value) else value
         if depth == 0 or id(value) in self._open:
-            raise _Inexact
+            raise _InexactError
         self._open.add(id(value))
         try:
             return self._container(value, depth - 1)
@@ -192,7 +190,7 @@ class _Tagger:
             return self._object(value, depth)
         if self._loose:
             return self.tag(plain_shape(value), depth)
-        raise _Inexact
+        raise _InexactError
 
     def _object(self, value: dict[str, Any], depth: int) -> dict[str, Any]:
         if RESERVED_KEYS.isdisjoint(value) and not any(map(_hostile, value)):

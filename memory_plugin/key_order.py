@@ -72,16 +72,16 @@ def _permutations_below(value: Any) -> str:
     found = []
     nodes = [value]
     for node in nodes:
-        if type(node) is dict:
-            if len(node) > 1:
-                keys = tuple(node)
-                permutation = known(keys)
-                found.append(_permutation(keys) if permutation is None else permutation)
-            node = node.values()
-        for item in node:
-            if type(item) in CONTAINERS:
-                nodes.append(item)
+        if type(node) is dict and len(node) > 1:
+            keys = tuple(node)
+            permutation = known(keys)
+            found.append(_permutation(keys) if permutation is None else permutation)
+        nodes.extend(item for item in _inside(node) if type(item) in CONTAINERS)
     return ";".join(found).rstrip(";") if any(found) else ""
+
+
+def _inside(node: Any) -> Any:
+    return node.values() if type(node) is dict else node
 
 
 def _permutation(keys: tuple[str, ...]) -> str:
@@ -139,17 +139,13 @@ def _restore_below(value: Any, permutations: str) -> None:
     texts = iter(permutations.split(";"))
     nodes = [value]
     for node in nodes:
-        if type(node) is dict:
-            if len(node) > 1:
-                text = next(texts, None)
-                if text is None:
-                    return
-                if text:
-                    _reorder(node, text)
-            node = node.values()
-        for item in node:
-            if type(item) in CONTAINERS:
-                nodes.append(item)
+        if type(node) is dict and len(node) > 1:
+            text = next(texts, None)
+            if text is None:
+                return
+            if text:
+                _reorder(node, text)
+        nodes.extend(item for item in _inside(node) if type(item) in CONTAINERS)
 
 
 def _reorder(node: dict[str, Any], permutation: str) -> None:

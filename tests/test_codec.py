@@ -177,9 +177,7 @@ AS_BYTES = [
 
 
 @pytest.mark.parametrize("value", AS_JSON, ids=lambda value: ascii(value)[:30])
-def test_what_json_holds_is_stored_as_json_and_comes_back_as_langgraph_gives_it(
-    store: Store, value: Any
-) -> None:
+def test_what_json_holds_is_stored_as_json_and_comes_back_as_langgraph_gives_it(store: Store, value: Any) -> None:
     assert CODEC.dump(value).json is not None
     assert same(store.value(CODEC, value), langgraph(value))
 
@@ -247,29 +245,21 @@ EXACT: dict[str, BaseMessage] = {
             {"type": "tool_call", "name": "f", "args": {"b": 1, "a": 2}, "id": "c"},
         ]
     ),
-    "ai": AIMessage(
-        "Hi", id="run-1", usage_metadata=USAGE, response_metadata={"model_name": "m", "logprobs": [1.5]}
-    ),
+    "ai": AIMessage("Hi", id="run-1", usage_metadata=USAGE, response_metadata={"model_name": "m", "logprobs": [1.5]}),
     "tool calls": AIMessage(
         "",
         tool_calls=CALLS,
-        invalid_tool_calls=[
-            {"name": "f", "args": "{", "id": "c2", "error": "bad", "type": "invalid_tool_call"}
-        ],
+        invalid_tool_calls=[{"name": "f", "args": "{", "id": "c2", "error": "bad", "type": "invalid_tool_call"}],
     ),
     "provider's tool calls": AIMessage(
         "",
         additional_kwargs={
-            "tool_calls": [
-                {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
-            ],
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}],
             "reasoning_content": "hm",
         },
     ),
     "system": SystemMessage("Be kind"),
-    "tool": ToolMessage(
-        "42", tool_call_id="c1", name="search", artifact={"z": [1, {"b": 1, "a": 2}], "y": None}
-    ),
+    "tool": ToolMessage("42", tool_call_id="c1", name="search", artifact={"z": [1, {"b": 1, "a": 2}], "y": None}),
     "tool error": ToolMessage("no", tool_call_id="c1", status="error", artifact=0),
     "empty artifact": ToolMessage("x", tool_call_id="c1", artifact=[]),
     "remove": RemoveMessage(id="1"),
@@ -278,9 +268,7 @@ EXACT: dict[str, BaseMessage] = {
     "human chunk": HumanMessageChunk(content="x"),
     "ai chunk": AIMessageChunk(
         content="x",
-        tool_call_chunks=[
-            {"name": "f", "args": '{"b": 1, "a"', "id": "c", "index": 0, "type": "tool_call_chunk"}
-        ],
+        tool_call_chunks=[{"name": "f", "args": '{"b": 1, "a"', "id": "c", "index": 0, "type": "tool_call_chunk"}],
         usage_metadata=USAGE,  # type: ignore[arg-type]
     ),
     "last ai chunk": AIMessageChunk(content="x", chunk_position="last", id="lc_run-1"),
@@ -400,14 +388,11 @@ def test_an_id_that_became_a_number_comes_back_as_langgraph_gives_it(store: Stor
 
 
 text_or_blocks = st.text() | st.lists(
-    st.text()
-    | st.fixed_dictionaries({"type": st.sampled_from(["text", "image", "file"]), "text": st.text()}),
+    st.text() | st.fixed_dictionaries({"type": st.sampled_from(["text", "image", "file"]), "text": st.text()}),
     max_size=3,
 )
 arguments = st.dictionaries(st.text(max_size=5), state, max_size=4)
-calls = st.lists(
-    st.fixed_dictionaries({"name": st.text(), "args": arguments, "id": st.none() | st.text()}), max_size=2
-)
+calls = st.lists(st.fixed_dictionaries({"name": st.text(), "args": arguments, "id": st.none() | st.text()}), max_size=2)
 common = {"id": st.none() | st.text(), "name": st.none() | st.text(), "additional_kwargs": arguments}
 flat = st.dictionaries(st.text(max_size=5), st.integers(0, 9) | st.text())  # its order is not kept
 messages = st.one_of(
@@ -431,9 +416,7 @@ def test_any_message_comes_back_as_langgraph_gives_it(store: Store) -> None:
         assert same(unordered(back), unordered(expected))
 
     def unordered(message: BaseMessage) -> Any:
-        return message.model_copy(
-            update={"response_metadata": sorted(map(repr, message.response_metadata.items()))}
-        )
+        return message.model_copy(update={"response_metadata": sorted(map(repr, message.response_metadata.items()))})
 
     check()
 
@@ -454,9 +437,7 @@ def test_a_list_of_messages_is_told_from_other_values(value: Any, expected: bool
 
 
 def test_a_body_of_an_unknown_type_becomes_a_chat_message_with_that_role() -> None:
-    assert message_from_body({"type": "whisper", "content": "psst"}) == ChatMessage(
-        content="psst", role="whisper"
-    )
+    assert message_from_body({"type": "whisper", "content": "psst"}) == ChatMessage(content="psst", role="whisper")
 
 
 @pytest.mark.parametrize(
@@ -490,9 +471,7 @@ def test_a_strict_allow_list_stays_readable_and_is_obeyed(store: Store) -> None:
 
 def test_a_message_of_a_blocked_class_comes_back_as_the_core_message(store: Store) -> None:
     strict = ValueCodec(JsonPlusSerializer(allowed_msgpack_modules=None))
-    assert store.message(strict, Urgent(content="now", id="1", level=3)) == HumanMessage(
-        "now", id="1", level=3
-    )
+    assert store.message(strict, Urgent(content="now", id="1", level=3)) == HumanMessage("now", id="1", level=3)
 
 
 def test_a_blocked_message_without_a_body_says_so() -> None:
@@ -562,9 +541,7 @@ ODD = {
 
 @pytest.mark.parametrize("metadata", [{}, METADATA, ODD], ids=["empty", "usual", "odd"])
 def test_metadata_comes_back_as_langgraph_gives_it(store: Store, metadata: dict[str, Any]) -> None:
-    assert CODEC.load_metadata(store.fetch("SELECT $1::jsonb", CODEC.dump_metadata(metadata))) == langgraph(
-        metadata
-    )
+    assert CODEC.load_metadata(store.fetch("SELECT $1::jsonb", CODEC.dump_metadata(metadata))) == langgraph(metadata)
 
 
 def test_hostile_metadata_comes_back_unchanged(store: Store) -> None:

@@ -230,9 +230,7 @@ def test_what_json_cannot_say_is_refused(value: Any) -> None:
 def test_tuples_are_lists_when_asked() -> None:
     value = {"pair": (1, (2, {"b": 1, "a": ()})), "bad": (math.inf,)}
     text = dumps_exact(value, order=True, tuples=True)
-    assert same(
-        loads_exact(jsonb_model(text or "")), {"pair": [1, [2, {"b": 1, "a": []}]], "bad": [math.inf]}
-    )
+    assert same(loads_exact(jsonb_model(text or "")), {"pair": [1, [2, {"b": 1, "a": []}]], "bad": [math.inf]})
     assert dumps_exact(Point(1, 2), tuples=True) is None
 
 
@@ -423,9 +421,7 @@ def test_readable_is_bounded_in_length_depth_and_by_cycles() -> None:
 
 
 def test_a_conversion_keeps_the_exact_parts_around_it() -> None:
-    back = loads_exact(
-        jsonb_text({"nan": math.nan, "huge": 2**80, "when": datetime.date(2026, 1, 2), "t": (1,)})
-    )
+    back = loads_exact(jsonb_text({"nan": math.nan, "huge": 2**80, "when": datetime.date(2026, 1, 2), "t": (1,)}))
     assert same(back, {"nan": back["nan"], "huge": 2**80, "when": "2026-01-02", "t": [1]})
     assert math.isnan(back["nan"])
 

@@ -48,7 +48,9 @@ def test_the_names_of_the_core_classes_are_those_of_langchain() -> None:
 
 
 def test_no_framework_is_imported_for_it() -> None:
-    code = "import sys, memory_plugin.message_shape; print([m for m in sys.modules if m.startswith(('lang', 'pydantic'))])"
+    code = (
+        "import sys, memory_plugin.message_shape; print([m for m in sys.modules if m.startswith(('lang', 'pydantic'))])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -120,9 +122,7 @@ def test_the_arguments_of_a_tool_call_keep_their_order() -> None:
     "value", [datetime.date(2026, 1, 2), {1, 2}, b"raw", SimpleNamespace()], ids=lambda v: type(v).__name__
 )
 def test_what_json_cannot_hold_is_readable_and_said_to_be_inexact(value: Any) -> None:
-    shape = message_shape(
-        HumanMessage("long " * 50_000, id="1", additional_kwargs={"odd": value, "nan": math.inf})
-    )
+    shape = message_shape(HumanMessage("long " * 50_000, id="1", additional_kwargs={"odd": value, "nan": math.inf}))
     assert not shape.exact
     assert body(shape)["content"] == "long " * 50_000
     assert body(shape)["additional_kwargs"]["nan"] == math.inf
@@ -196,9 +196,7 @@ def test_tool_calls_of_openai_become_those_of_langchain() -> None:
         {"id": "4", "type": "custom", "custom": {"name": "i", "input": "free text"}},
         {"id": "5", "type": "function", "function": {"name": "j", "arguments": ""}},
     ]
-    message = message_from_body(
-        body(message_shape({"role": "assistant", "content": None, "tool_calls": calls}))
-    )
+    message = message_from_body(body(message_shape({"role": "assistant", "content": None, "tool_calls": calls})))
     assert isinstance(message, AIMessage)
     assert [(call["name"], call["args"], call["id"]) for call in message.tool_calls] == [
         ("f", {"b": 1, "a": 2}, "1"),

@@ -68,8 +68,8 @@ class OpReader:
                     batch.puts.append(self._put(op))
                 case SearchOp(query=None | ""):
                     batch.searches[place] = _query(op)
-                case SearchOp():
-                    batch.ranked[place] = op.query, _query(op)
+                case SearchOp(query=str(query)):
+                    batch.ranked[place] = query, _query(op)
                 case ListNamespacesOp():
                     batch.listings[place] = _namespace_query(op)
                 case _:
