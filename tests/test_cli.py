@@ -47,6 +47,13 @@ class Ran:
 Run = Callable[..., Ran]
 
 
+@pytest.fixture(autouse=True)
+def no_terminal_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the terminal of the tests says about its width and colours does not count."""
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def bare() -> Run:
     """Run a command in this process, with no database named."""
@@ -794,7 +801,7 @@ class TestLooks:
     def test_colours_only_where_they_are_wanted(
         self, cli: Run, words_only: None, variables: dict[str, str], coloured: bool
     ) -> None:
-        shown = _in_a_terminal("doctor", **{"TERM": "xterm", "NO_COLOR": None, "COLUMNS": None} | variables)
+        shown = _in_a_terminal("doctor", **{"TERM": "xterm"} | variables)
         assert ("\x1b[32m" in shown) == coloured
         assert "Everything works." in shown
 
