@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import logging
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -20,10 +18,14 @@ from rich.text import Text
 from memory_plugin.demo import ending
 from memory_plugin.demo.choice import LOCAL_MODEL, choose_model
 from memory_plugin.demo.documents import gather
+from memory_plugin.demo.mcp_session import mcp_client
 from memory_plugin.demo.show import ClaimFailed, Show, shortened
 from memory_plugin.demo.stage import COLLECTION, Options, Stage
 from memory_plugin.demo.worker import Orders, Worker, child_environment, started
 from memory_plugin.errors import MemoryPluginError
+
+if TYPE_CHECKING:
+    from mcp import Client
 
 _logger = logging.getLogger(__name__)
 
@@ -88,12 +90,13 @@ async def _play(options: Options, show: Show) -> None:
     show.line("One PostgreSQL is the memory of an agent: seven steps, each claim checked.")
     async with started(stage.logs / "first-process.log") as first, _database(stage):
         await _conversation(stage, first)
-        async with started(stage.logs / "second-process.log") as second:
-            loading = asyncio.create_task(asyncio.to_thread(importlib.import_module, "mcp"))
+        async with (
+            started(stage.logs / "second-process.log") as second,
+            mcp_client(_mcp_environment(stage), stage.logs / "mcp-server.log") as client,
+        ):
             await _takeover(stage, second)
-            await loading  # a second of work, done while the other process was at its own
             await _references(stage)
-            await _mcp(stage)
+            await _mcp(stage, client)
             await _new_thread(stage, second)
         await ending.look_inside(stage)
         if options.url is not None and not options.keep:
@@ -137,7 +140,8 @@ async def _database(stage: Stage) -> AsyncIterator[None]:
             if stage.options.url is None:
                 found = "from an earlier run" if where.exists() else "new"
                 show.line(f"Starting the embedded PostgreSQL, {found}, in {where}")
-                server = await start_embedded(stage.settings)
+                with show.waiting("the server is starting"):
+                    server = await start_embedded(stage.settings)
                 stack.push_async_callback(asyncio.to_thread, server.stop)
                 url = server.url
                 show.line(f"It is up after {time.monotonic() - began:.2f} s.")
@@ -227,11 +231,13 @@ async def _takeover(stage: Stage, worker: Worker) -> None:
 async def _watch(stage: Stage, worker: Worker, orders: Orders) -> list[dict[str, Any]]:
     """Show what happens while a worker carries out its orders."""
     events = []
-    async for event in worker.do(orders):
-        if event["event"] == "failed":
-            raise ClaimFailed(f"The agent's process failed: {event['text']} (more in {stage.logs}).")
-        stage.show.event(event, person=PERSON)
-        events.append(event)
+    with stage.show.waiting(f"process {worker.pid} is at work") as sign:
+        async for event in worker.do(orders):
+            sign.stop()
+            if event["event"] == "failed":
+                raise ClaimFailed(f"The agent's process failed: {event['text']} (more in {stage.logs}).")
+            stage.show.event(event, person=PERSON)
+            events.append(event)
     return events
 
 
@@ -277,51 +283,50 @@ async def _references(stage: Stage) -> None:
 # -- 5 and 6
 
 
-async def _mcp(stage: Stage) -> None:
-    from mcp import Client, StdioServerParameters
-    from mcp.client.stdio import stdio_client
-
-    show, log = stage.show, stage.logs / "mcp-server.log"
-    environment = {name: value for name, value in child_environment().items() if name.startswith(("MEMORY_", "PYTHON"))}
-    environment |= {
+def _mcp_environment(stage: Stage) -> dict[str, str]:
+    """Which memory the server serves, and to whom: said here, never in a call."""
+    own = {name: value for name, value in child_environment().items() if name.startswith(("MEMORY_", "PYTHON"))}
+    return own | {
         "MEMORY_DATABASE_URL": stage.memory.database.url,
         "MEMORY_SCHEMA": stage.settings.db_schema,
         "MEMORY_TENANT": stage.tenant,
         "MEMORY_USER_ID": stage.user_id,
     }
-    parameters = StdioServerParameters(command=sys.executable, args=["-m", "mcp_server"], env=environment)
-    with show.step("The same memory over MCP"), log.open("a", encoding="utf-8") as errors:
-        show.line("python -m mcp_server on stdio, as Claude Desktop or Cursor would start it.", "dim")
-        async with Client(stdio_client(parameters, errlog=errors)) as client:
-            names = [tool.name for tool in (await client.list_tools()).tools]
-            show.check(
-                {"recall", "remember", "search_references"} <= set(names),
-                f"{len(names)} tools: {', '.join(names)}",
-                f"The server offers only {', '.join(names) or 'nothing'}.",
-            )
 
-            async def call(name: str, **arguments: Any) -> dict[str, Any]:
-                show.event({"event": "call", "name": name, "args": arguments}, person=PERSON)
-                result = await client.call_tool(name, arguments)
-                if result.is_error or result.structured_content is None:
-                    raise ClaimFailed(f"{name} over MCP failed (more in {log}): {result.content}")
-                return dict(result.structured_content)
 
-            found = (await call("recall", query="Who takes Ada's parcels while she is at work?"))["results"]
-            fact = next((each for each in found if each["kind"] == "memory" and ANSWER in each["text"]), None)
-            show.check(
-                fact,
-                f"recall gives what the agent was told: {shortened(fact['text']) if fact else ''}",
-                f"recall over MCP did not find {ANSWER!r}.",
-            )
-            cited = (await call("search_references", query="When does a refund need approval?"))["results"]
-            show.check(
-                cited and cited[0].get("source"),
-                f"search_references cites: {cited[0].get('source') if cited else ''}",
-                "search_references over MCP found no passage with a source.",
-            )
-            stored = await call("remember", content=FACT_OVER_MCP)
-            show.check(stored["status"] == "created", stored["notice"], f"remember over MCP said {stored['status']}.")
+async def _mcp(stage: Stage, connected: Awaitable[Client]) -> None:
+    show = stage.show
+    with show.step("The same memory over MCP"):
+        show.line("A client of `python -m mcp_server` over stdio, as Claude Desktop or Cursor is one.", "dim")
+        client = await connected
+        names = [tool.name for tool in (await client.list_tools()).tools]
+        show.check(
+            {"recall", "remember", "search_references"} <= set(names),
+            f"{len(names)} tools: {', '.join(names)}",
+            f"The server offers only {', '.join(names) or 'nothing'}.",
+        )
+
+        async def call(name: str, **arguments: Any) -> dict[str, Any]:
+            show.event({"event": "call", "name": name, "args": arguments}, person=PERSON)
+            result = await client.call_tool(name, arguments)
+            if result.is_error or result.structured_content is None:
+                raise ClaimFailed(f"{name} over MCP failed (more in {stage.logs}): {result.content}")
+            return dict(result.structured_content)
+
+        found = (await call("recall", query="Who takes Ada's parcels while she is at work?"))["results"]
+        fact = next((each["text"] for each in found if each["kind"] == "memory" and ANSWER in each["text"]), None)
+        show.check(
+            fact,
+            f"recall gives what the agent was told: {shortened(fact or '')}",
+            f"recall over MCP did not find {ANSWER!r}.",
+        )
+        cited = (await call("search_references", query="When does a refund need approval?"))["results"]
+        source = cited[0].get("source") if cited else None
+        show.check(
+            source, f"search_references cites: {source}", "search_references over MCP found no passage with a source."
+        )
+        stored = await call("remember", content=FACT_OVER_MCP)
+        show.check(stored["status"] == "created", stored["notice"], f"remember over MCP said {stored['status']}.")
 
 
 async def _new_thread(stage: Stage, worker: Worker) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.rule import Rule
+from rich.status import Status
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
@@ -91,6 +92,10 @@ class Show:
                 self.quote("", Text(f"{self._arrow} {shortened(event['text'])}", "dim"))
             case "interrupt":
                 self.quote("agent", Text(f"waits for a person: {event['value']['question']}", "bold yellow"))
+
+    def waiting(self, for_what: str) -> Status:
+        """A sign of life until its `stop` is called, or its block is left; nothing where it is no terminal."""
+        return self.console.status(Text(for_what, "dim"), spinner="dots")
 
     def check(self, held: object, claim: str, otherwise: str) -> None:
         """Show a claim that holds.
