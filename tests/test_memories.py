@@ -184,36 +184,35 @@ async def test_another_tenant_sees_nothing(database: Database, memories: Memorie
     assert (await other.remember("secret", user_id="alice")).status == "created"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        ({"content": " \n"}, InvalidInputError),
-        ({"content": "a\x00b"}, InvalidInputError),
-        ({"content": "\ud800"}, InvalidInputError),
-        ({"content": "x" * 1_000_001}, ContentTooLargeError),
-        ({"content": "x", "importance": 1.5}, InvalidInputError),
-        ({"content": "x", "importance": math.nan}, InvalidInputError),
-        ({"content": "x", "trust": "rumour"}, InvalidInputError),
-        ({"content": "x", "namespace": ()}, InvalidInputError),
-        ({"content": "x", "namespace": ("a", "")}, InvalidInputError),
-        ({"content": "x", "namespace": ("n" * 500,) * 5}, InvalidInputError),
-        ({"content": "x", "source": {"page": "1"}}, InvalidInputError),
-        ({"content": "x", "metadata": {"when": datetime(2024, 1, 1, tzinfo=UTC)}}, InvalidInputError),
-        (
-            {
-                "content": "x",
-                "valid_from": datetime(2025, 1, 1, tzinfo=UTC),
-                "valid_to": datetime(2024, 1, 1, tzinfo=UTC),
-            },
-            InvalidInputError,
-        ),
-    ],
-)
-async def test_what_cannot_be_kept_is_refused_before_the_database(
-    memories: Memories, arguments: dict[str, Any], error: type[Exception]
-) -> None:
-    with pytest.raises(error):
-        await memories.remember(**arguments)
+BAD_FACTS: list[tuple[dict[str, Any], type[Exception]]] = [
+    ({"content": " \n"}, InvalidInputError),
+    ({"content": "a\x00b"}, InvalidInputError),
+    ({"content": "\ud800"}, InvalidInputError),
+    ({"content": "x" * 1_000_001}, ContentTooLargeError),
+    ({"content": "x", "importance": 1.5}, InvalidInputError),
+    ({"content": "x", "importance": math.nan}, InvalidInputError),
+    ({"content": "x", "trust": "rumour"}, InvalidInputError),
+    ({"content": "x", "namespace": ()}, InvalidInputError),
+    ({"content": "x", "namespace": ("a", "")}, InvalidInputError),
+    ({"content": "x", "namespace": ("n" * 500,) * 5}, InvalidInputError),
+    ({"content": "x", "source": {"page": "1"}}, InvalidInputError),
+    ({"content": "x", "metadata": {"when": datetime(2024, 1, 1, tzinfo=UTC)}}, InvalidInputError),
+    (
+        {
+            "content": "x",
+            "valid_from": datetime(2025, 1, 1, tzinfo=UTC),
+            "valid_to": datetime(2024, 1, 1, tzinfo=UTC),
+        },
+        InvalidInputError,
+    ),
+]
+
+
+async def test_what_cannot_be_kept_is_refused(database: Database, memories: Memories) -> None:
+    for arguments, error in BAD_FACTS:
+        with pytest.raises(error):
+            await memories.remember(**arguments)
+    assert await count(database, "memories") == 0
 
 
 async def test_the_error_names_what_is_no_json(memories: Memories) -> None:
@@ -533,10 +532,11 @@ async def test_the_versions_before_expire_with_their_item_only(database: Databas
     assert await count(database, "memories", "expires_at IS NOT NULL") == 0
 
 
-@pytest.mark.parametrize("ttl", [-1, math.inf, math.nan, "1"])
-async def test_a_lifetime_that_makes_no_sense_is_refused(memories: Memories, ttl: Any) -> None:
-    with pytest.raises(InvalidInputError, match="ttl"):
-        await memories.items.put([ItemPut(("n",), "k", {"a": 1}, ttl_minutes=ttl)])
+async def test_a_lifetime_that_makes_no_sense_is_refused(memories: Memories) -> None:
+    bad: list[Any] = [-1, math.inf, math.nan, "1", 1e12]
+    for ttl in bad:
+        with pytest.raises(InvalidInputError, match="ttl"):
+            await memories.items.put([ItemPut(("n",), "k", {"a": 1}, ttl_minutes=ttl)])
 
 
 async def test_each_operation_is_one_statement(database: Database, memories: Memories) -> None:
@@ -566,10 +566,10 @@ async def test_a_search_gives_the_last_changed_first(memories: Memories) -> None
     assert [item.key for item in page] == ["c"]
 
 
-@pytest.mark.parametrize("query", [ItemQuery(limit=-1), ItemQuery(offset=-1), ItemQuery(filter={"a": {"$near": 1}})])
-async def test_a_query_that_makes_no_sense_is_refused(memories: Memories, query: ItemQuery) -> None:
-    with pytest.raises(InvalidInputError):
-        await memories.items.search([query])
+async def test_a_query_that_makes_no_sense_is_refused(memories: Memories) -> None:
+    for query in (ItemQuery(limit=-1), ItemQuery(offset=-1), ItemQuery(filter={"a": {"$near": 1}})):
+        with pytest.raises(InvalidInputError):
+            await memories.items.search([query])
 
 
 # ---------------------------------------------------------------- namespaces

@@ -202,20 +202,20 @@ async def test_an_empty_batch_asks_nothing(store: MemoryStore) -> None:
     assert await store.abatch([]) == []
 
 
-@pytest.mark.parametrize(
-    "op",
-    [
-        PutOp((), "k", {}),
-        PutOp(("a.b",), "k", {}),
-        PutOp(("",), "k", {}),
-        GetOp(("a", 1), "k"),  # type: ignore[arg-type]
-        SearchOp(("a\x00",)),
-        ListNamespacesOp((MatchCondition("prefix", ("a.b",)),)),
-    ],
-)
-async def test_a_bad_namespace_stops_its_whole_batch(store: MemoryStore, op: Op) -> None:
-    with pytest.raises(InvalidNamespaceError):
-        await store.abatch([PutOp(("good",), "k", {"v": 1}), op])
+BAD_NAMESPACES: list[Op] = [
+    PutOp((), "k", {}),
+    PutOp(("a.b",), "k", {}),
+    PutOp(("",), "k", {}),
+    GetOp(("a", 1), "k"),  # type: ignore[arg-type]
+    SearchOp(("a\x00",)),
+    ListNamespacesOp((MatchCondition("prefix", ("a.b",)),)),
+]
+
+
+async def test_a_bad_namespace_stops_its_whole_batch(store: MemoryStore) -> None:
+    for op in BAD_NAMESPACES:
+        with pytest.raises(InvalidNamespaceError):
+            await store.abatch([PutOp(("good",), "k", {"v": 1}), op])
     assert await store.aget(("good",), "k") is None
 
 
@@ -224,25 +224,25 @@ async def test_the_root_of_langgraph_is_refused(store: MemoryStore) -> None:
         await store.aput(("langgraph", "x"), "k", {"v": 1})
 
 
-@pytest.mark.parametrize(
-    "op",
-    [
-        PutOp(("n",), "k", {"v": datetime(2024, 1, 1, tzinfo=UTC)}),
-        PutOp(("n",), "k", {"v": {1: 2}}),
-        PutOp(("n",), "k", {"v": 1}, index=True),  # type: ignore[arg-type]
-        PutOp(("n",), "k" * 5000, {"v": 1}),
-        PutOp(("n",), "k", {"v": 1}, ttl=-1),
-        SearchOp(("n",), limit=-1),
-        SearchOp(("n",), filter={"v": {"$near": 1}}),
-        SearchOp(("n",), filter={"v": {"$near": 1}}, query="x"),
-        ListNamespacesOp((MatchCondition("infix", ("a",)),)),  # type: ignore[arg-type]
-        ListNamespacesOp(max_depth=-1),
-        "put",
-    ],
-)
-async def test_a_bad_operation_stops_its_whole_batch(store: MemoryStore, op: Any) -> None:
-    with pytest.raises(InvalidInputError):
-        await store.abatch([PutOp(("good",), "k", {"v": 1}), op])
+BAD_OPERATIONS: list[Any] = [
+    PutOp(("n",), "k", {"v": datetime(2024, 1, 1, tzinfo=UTC)}),
+    PutOp(("n",), "k", {"v": {1: 2}}),
+    PutOp(("n",), "k", {"v": 1}, index=True),  # type: ignore[arg-type]
+    PutOp(("n",), "k" * 5000, {"v": 1}),
+    PutOp(("n",), "k", {"v": 1}, ttl=-1),
+    SearchOp(("n",), limit=-1),
+    SearchOp(("n",), filter={"v": {"$near": 1}}),
+    SearchOp(("n",), filter={"v": {"$near": 1}}, query="x"),
+    ListNamespacesOp((MatchCondition("infix", ("a",)),)),  # type: ignore[arg-type]
+    ListNamespacesOp(max_depth=-1),
+    "put",
+]
+
+
+async def test_a_bad_operation_stops_its_whole_batch(store: MemoryStore) -> None:
+    for op in BAD_OPERATIONS:
+        with pytest.raises(InvalidInputError):
+            await store.abatch([PutOp(("good",), "k", {"v": 1}), op])
     assert await store.aget(("good",), "k") is None
 
 

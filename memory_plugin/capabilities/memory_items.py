@@ -1,7 +1,8 @@
 """Memories as the items of a key-value store: get, put, search and list by namespace and key.
 
-Many operations of one kind are one statement. Each item is the current version of a memory;
-putting another value opens a new version, putting None closes the last one.
+Many operations of one kind are one statement, also those of many callers at the same time. Each item
+is the current version of a memory; putting another value opens a new version, putting None closes
+the last one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from memory_plugin.capabilities.memory_filters import (
     pattern_condition,
     prefix_condition,
 )
+from memory_plugin.capabilities.memory_lanes import JoinedCalls, SharedReads
 from memory_plugin.capabilities.memory_values import check_path, json_object, normalised_hash
 from memory_plugin.capabilities.memory_writes import LIVE, REPLACE, STILL_OPEN, MemoryWrites, fill
 from memory_plugin.db.database import Database, Record
@@ -239,6 +241,9 @@ class MemoryItems:
         self._get = database.sql(_GET)
         self._rows = database.sql(_ROWS)
         self._put = database.sql(_PUT)
+        self._gets: JoinedCalls[ItemKey, Record | None] = JoinedCalls(self._get_all)
+        self._puts: JoinedCalls[tuple[Any, ...], None] = JoinedCalls(self._put_all, key=_path_of_row)
+        self._reads = SharedReads(database)
         self._refresh = database.sql(_REFRESH)
         self._lapsed = database.sql(_LAPSED)
 
@@ -248,10 +253,12 @@ class MemoryItems:
         Raises:
             InvalidInputError: a namespace or key that cannot exist.
         """
-        if not keys:
-            return []
         for wanted in keys:
             check_path(wanted.namespace, wanted.key)
+        rows = await self._gets(list(keys))
+        return [None if row is None else _item(row) for row in rows]
+
+    async def _get_all(self, keys: list[ItemKey]) -> list[Record | None]:
         rows = await self._database.fetch(
             self._get,
             self._tenant,
@@ -260,7 +267,7 @@ class MemoryItems:
             [wanted.refresh for wanted in keys],
         )
         found = {row["place"]: row for row in rows}
-        return [_item(found[place]) if place in found else None for place in range(1, len(keys) + 1)]
+        return [found.get(place) for place in range(1, len(keys) + 1)]
 
     async def rows(self, ids: Sequence[UUID], *, refresh: bool = False) -> dict[UUID, StoredItem]:
         """The live items among these rows, by row."""
@@ -277,10 +284,11 @@ class MemoryItems:
             ConflictError: others kept writing the same items all the time.
         """
         last = {(put.namespace, put.key): put for put in puts}
-        if not last:
-            return
-        rows = [_put_row(put) for put in last.values()]
+        await self._puts([_put_row(put) for put in last.values()])
+
+    async def _put_all(self, rows: list[tuple[Any, ...]]) -> list[None]:
         await self._writes.fetch(self._put, self._tenant, *(list(column) for column in zip(*rows, strict=True)))
+        return [None] * len(rows)
 
     async def search(self, queries: Sequence[ItemQuery]) -> list[list[StoredItem]]:
         """The items each query finds, the last changed first.
@@ -299,7 +307,7 @@ class MemoryItems:
             "ORDER BY place, recorded_at DESC, namespace, key"
         )
         results: list[list[StoredItem]] = [[] for _ in queries]
-        for row in await self._database.fetch(statement, *arguments):
+        for row in await self._reads.fetch(statement, *arguments):
             results[row["place"]].append(_item(row))
         return results
 
@@ -314,7 +322,7 @@ class MemoryItems:
         if not arms:
             return []
         results: list[list[Namespace]] = [[] for _ in queries]
-        for row in await self._database.fetch(self._database.sql(" UNION ALL ".join(arms)), *arguments):
+        for row in await self._reads.fetch(self._database.sql(" UNION ALL ".join(arms)), *arguments):
             results[row["place"]].append(tuple(row["namespace"]))
         return [sorted(namespaces) for namespaces in results]
 
@@ -437,6 +445,10 @@ def _put_row(put: ItemPut) -> tuple[Any, ...]:
         fields,
         ttl,
     )
+
+
+def _path_of_row(row: tuple[Any, ...]) -> tuple[str, str]:
+    return row[2], row[3]
 
 
 def _array(labels: Sequence[str]) -> str:

@@ -142,15 +142,18 @@ class MemoryStore(BaseStore):
     async def _execute(self, batch: Batch) -> list[Result]:
         items = self._core.memories.items
         results: list[Result] = [None] * batch.size
-        for place, item in zip(batch.gets, await items.get(list(batch.gets.values())), strict=True):
-            results[place] = None if item is None else _item(item)
-        for place, found in zip(batch.searches, await items.search(list(batch.searches.values())), strict=True):
-            results[place] = [_search_item(each, None) for each in found]
+        if batch.gets:
+            for place, item in zip(batch.gets, await items.get(list(batch.gets.values())), strict=True):
+                results[place] = None if item is None else _item(item)
+        if batch.searches:
+            for place, found in zip(batch.searches, await items.search(list(batch.searches.values())), strict=True):
+                results[place] = [_search_item(each, None) for each in found]
         for place, (text, query) in batch.ranked.items():
             results[place] = await self._rank(text, query)
-        listings = await items.list_namespaces(list(batch.listings.values()))
-        for place, namespaces in zip(batch.listings, listings, strict=True):
-            results[place] = namespaces
+        if batch.listings:
+            listings = await items.list_namespaces(list(batch.listings.values()))
+            for place, namespaces in zip(batch.listings, listings, strict=True):
+                results[place] = namespaces
         if batch.puts:
             await items.put(batch.puts)
             self._core.kick()
