@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from memory_plugin.capabilities.working_memory import WorkingMemories
     from memory_plugin.db.database import Database
     from memory_plugin.embedding import Embedder
+    from memory_plugin.errors import EmbeddingError
     from memory_plugin.indexer import Indexer
     from memory_plugin.recall import Recall
 
@@ -188,6 +189,11 @@ class MemoryCore:
         if self._bridge is None:
             raise ConfigurationError("The store is not open: use it inside `async with` or `with`.")
         return self._bridge
+
+    @property
+    def embedding_error(self) -> EmbeddingError | None:
+        """Why the last query was answered by words alone although there is an embedder; None when it was not."""
+        return self._recall.embedding_error
 
     def kick(self) -> None:
         """Tell the background indexer that something was written."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from memory_plugin.errors import ConfigurationError
 
 
 class Settings(BaseSettings):
     """What can be set from outside; arguments of `Memory.open` win over these."""
 
-    model_config = SettingsConfigDict(env_prefix="MEMORY_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MEMORY_", extra="ignore", frozen=True, env_ignore_empty=True)
 
     database_url: SecretStr | None = Field(
         default=None,
@@ -47,5 +49,15 @@ class Settings(BaseSettings):
 
 
 def get_settings() -> Settings:
-    """The settings of the environment as it is now."""
-    return Settings()
+    """The settings of the environment as it is now.
+
+    Raises:
+        ConfigurationError: a variable holds what it cannot; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "a setting"
+        variable = name if name.startswith("MEMORY_") else f"MEMORY_{name.upper()}"
+        raise ConfigurationError(f"{variable} cannot be used: {first['msg']}.") from error

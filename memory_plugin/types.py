@@ -129,7 +129,9 @@ class Citation:
     end: int | None = None
 
     def __str__(self) -> str:
-        place = [part for part in (self.section, f"p. {self.page}" if self.page else None) if part]
+        # a document's first heading is often its title: once is enough
+        section = (self.section or "").removeprefix(self.title).removeprefix(" > ")
+        place = [part for part in (section, f"p. {self.page}" if self.page else None) if part]
         if self.line and not self.page:
             place.append(f"line {self.line}")
         return ", ".join([self.title, *place])

@@ -70,6 +70,24 @@ async def test_another_kind_of_url_is_refused(url: str) -> None:
         await opened(url)
 
 
+@pytest.mark.parametrize("url", ["postgresql://[bad", "postgresql://h:99999/d", "postgresql://h:port/d"])
+async def test_a_url_that_cannot_be_read_is_refused(url: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match="cannot be read"):
+        await opened(url)
+
+
+def test_a_setting_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMORY_POOL_SIZE", "many")
+    with pytest.raises(errors.ConfigurationError, match="MEMORY_POOL_SIZE"):
+        MemoryCore.open()
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMORY_TENANT", "")
+    monkeypatch.setenv("MEMORY_POOL_SIZE", "")
+    assert MemoryCore.open().tenant == "default"
+
+
 @pytest.mark.parametrize("schema", ['x"; DROP SCHEMA memory; --', "1st", "", "a" * 64, "with space"])
 async def test_a_schema_name_is_never_taken_as_sql(database_url: str, schema: str) -> None:
     if not schema:
@@ -98,6 +116,7 @@ def test_urls_of_every_spelling_are_taken(given: str, expected: str) -> None:
 def test_a_password_is_never_shown() -> None:
     assert hide_password("postgresql://u:p%40ss@h/d") == "postgresql://u:***@h/d"
     assert "hunter2" not in hide_password("postgresql://u@/d?host=/run&password=hunter2")
+    assert "hunter2" not in hide_password("postgresql://u:pa/hunter2@h/d")
     assert "hunter2" not in repr(Database("postgresql://u:hunter2@h/d"))
 
 

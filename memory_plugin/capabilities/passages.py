@@ -237,7 +237,7 @@ class Passages:
             if row is not None and row["dims"] != dims:
                 raise EmbeddingError(
                     f"The embedder {embedder.name!r} gives {dims} numbers, but its vectors in this store have "
-                    f"{row['dims']}: give the changed model another name, or run `memory-plugin reindex`."
+                    f"{row['dims']}: give the changed model another name, so that its vectors are kept apart."
                 )
             self._model = number
         return self._model

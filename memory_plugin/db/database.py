@@ -54,9 +54,13 @@ def normalise_url(url: str) -> str:
     """The URL as asyncpg takes it.
 
     Raises:
-        ConfigurationError: it is not a PostgreSQL URL.
+        ConfigurationError: it is not a PostgreSQL URL, or no URL at all.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read only when asked for: a bad one says so here
+    except ValueError as error:
+        raise ConfigurationError(f"The database URL cannot be read: {error}.") from error
     scheme, _, driver = parts.scheme.partition("+")
     if scheme not in {"postgresql", "postgres"} or driver not in {"", "asyncpg", "psycopg", "psycopg2"}:
         raise ConfigurationError(
@@ -69,14 +73,9 @@ def normalise_url(url: str) -> str:
 
 
 def hide_password(url: str) -> str:
-    """The URL fit to be shown: without its password, wherever it stands."""
-    parts = urlsplit(url)
-    if parts.password:
-        parts = parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@"))
-    if "password=" in parts.query:
-        query = [(key, "***" if "password" in key else value) for key, value in parse_qsl(parts.query)]
-        parts = parts._replace(query=urlencode(query, safe="/*"))
-    return urlunsplit(parts)
+    """The URL fit to be shown: without its password, wherever and however badly it is written."""
+    shown = re.sub(r"(://[^:/@]*:).*@", r"\1***@", url)
+    return re.sub(r"(?i)([?&][^=&]*password=)[^&]*", r"\1***", shown)
 
 
 def quote_schema(schema: str) -> str:

@@ -139,7 +139,12 @@ def upgrade_sql(revision: str = "head", *, schema: str = "memory") -> str:
     from alembic import command
 
     out = io.StringIO()
-    command.upgrade(alembic_config(schema=schema, out=out), revision, sql=True)
+    from alembic.util.exc import CommandError
+
+    try:
+        command.upgrade(alembic_config(schema=schema, out=out), revision, sql=True)
+    except CommandError as error:
+        raise SchemaVersionError(f"The statements cannot be written: {error}") from error
     return out.getvalue()
 
 
