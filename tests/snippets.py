@@ -108,7 +108,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def _until(lines: Iterator[tuple[int, str]], ends: Callable[[str], bool]) -> list[str]:
-    taken = []
+    taken: list[str] = []
     for _, line in lines:
         if ends(line):
             return taken

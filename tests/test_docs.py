@@ -200,9 +200,7 @@ def test_the_command_line_page_has_every_command_and_option() -> None:
     real: dict[str, set[str]] = {}
 
     def walk(command: Any, name: str) -> None:
-        real[name] = {
-            option for each in command.params if each.param_type_name == "option" for option in each.opts
-        }
+        real[name] = {option for each in command.params if each.param_type_name == "option" for option in each.opts}
         for part, below in getattr(command, "commands", {}).items():
             walk(below, f"{name} {part}")
         if getattr(command, "commands", {}) and name != "memory-plugin":
@@ -227,9 +225,7 @@ def documented_options() -> dict[str, set[str]]:
     for level in (2, 3):
         for name, text in sections_of(page, level).items():
             own = re.split(r"^### ", text, flags=re.MULTILINE)[0]
-            found[name] = {
-                option for row in rows_of(own) for option in re.findall(r"`(-[-a-z]+)", row[0])
-            }
+            found[name] = {option for row in rows_of(own) for option in re.findall(r"`(-[-a-z]+)", row[0])}
     return found
 
 
@@ -340,7 +336,9 @@ def said_by_the_code() -> list[str]:
     for folder in ("memory_plugin", "mcp_server"):
         for path in (ROOT / folder).rglob("*.py"):
             tree = ast.parse(path.read_text("utf-8"))
-            texts += [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+            texts += [
+                node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            ]
     return texts
 
 

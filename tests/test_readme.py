@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from mcp import Client, StdioServerParameters
 
+from memory_plugin.core import MemoryCore
 from tests.snippets import ROOT, Page, blocks_of
 
 README = ROOT / "README.md"
@@ -33,11 +38,21 @@ def test_its_two_commands_are_targets_of_the_makefile() -> None:
     assert named <= targets
 
 
-def test_its_configurations_start_the_server_that_the_package_installs() -> None:
-    import tomllib
-
+async def test_its_configurations_start_a_server_for_that_user(database_url: str) -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
     configurations = [json.loads(block.text) for block in blocks_of(README) if block.language == "json"]
     servers = [next(iter(each.values()))["memory"] for each in configurations]
-    assert len(servers) == 2
-    assert all(server["command"] in scripts for server in servers)
+    assert {server["command"] for server in servers} == {"memory-mcp"} <= set(scripts)
+    (env,) = {tuple(server["env"].items()) for server in servers}
+    module = scripts["memory-mcp"].partition(".")[0]
+    parameters = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", module],
+        cwd=ROOT,
+        env={**os.environ, "MEMORY_DATABASE_URL": database_url, **dict(env)},
+    )
+    async with Client(parameters) as client:
+        answer = await client.call_tool("remember", {"content": "Alice keeps bees"})
+        assert not answer.is_error
+    async with MemoryCore.open(database_url, embeddings=False) as core:
+        assert [hit.user_id for hit in await core.recall("bees")] == ["alice"]
