@@ -355,6 +355,17 @@ async def test_erasing_a_user_leaves_the_others(database: Database, memories: Me
     assert [item.user_id for item in (await memories.list()).items] == ["bob"]
 
 
+async def test_erasing_while_others_write_ends_well(memories: Memories) -> None:
+    async def write(n: int) -> None:
+        await memories.items.put(
+            [ItemPut(("memories", "alice"), str(key), {"n": n}, user_id="alice") for key in range(20)]
+        )
+
+    await asyncio.gather(*(write(n) for n in range(6)), *(memories.forget_user("alice", hard=True) for _ in range(6)))
+    await memories.forget_user("alice", hard=True)
+    assert (await memories.forget_user("alice", hard=True))["memories"] == 0
+
+
 # ---------------------------------------------------------------- the search index
 
 

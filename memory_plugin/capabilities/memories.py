@@ -427,8 +427,7 @@ class Memories:
             row = await self._database.fetchrow(self._close[column], self._tenant, value)
             assert row is not None  # a SELECT without FROM always has a row
             return dict(row)
-        async with self._database.transaction() as connection:
-            counts = await self._writes.erase(connection, column, [value])
+        counts = await self._writes.erase_all(column, value)
         known = counts.pop("items")
         return {**counts, "known": known}
 

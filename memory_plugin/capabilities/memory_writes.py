@@ -132,6 +132,21 @@ class MemoryWrites:
                     raise
         raise ConflictError("Other writers kept changing the same memory all the time: try again.")
 
+    async def erase_all(self, column: str, value: Any) -> dict[str, int]:
+        """As `erase`, in a transaction of its own, again where another writer was in the way.
+
+        Raises:
+            ConflictError: others kept writing the same rows all the time.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                async with self._database.transaction() as connection:
+                    return await self.erase(connection, column, [value])
+            except DatabaseError as error:
+                if error.sqlstate not in _RETRIED:
+                    raise
+        raise ConflictError("Other writers kept changing what is to be forgotten all the time: try again.")
+
     async def erase(self, connection: Connection, column: str, values: list[Any]) -> dict[str, int]:
         """Delete all versions of these items, or all rows of these users, and what the index has of them.
 
