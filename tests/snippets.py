@@ -5,7 +5,8 @@
 - `sql`: against the same database; the rows print as psql prints them.
 - `bash`, `console`: the lines that call memory-plugin, memory-mcp or alembic.
 - `json`, `toml`, `yaml`: must parse.
-- `text` right behind one of the first three: what it prints; `...` stands for anything.
+- `text` right behind one of the first three, and the lines of a console below a command: what it prints, where
+  `...` stands for anything.
 
 HTML comments, which a reader does not see, say what is special:
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import dataclasses
 import doctest
 import inspect
 import io
@@ -53,7 +55,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 _FENCE = re.compile(r"(?P<indent> *)(?P<fence>`{3,})(?P<language>[\w+-]*)\s*\Z")
 _COMMENT = re.compile(r"<!--\s*test:\s*(?P<verb>\w+)\s*(?P<rest>.*?)\s*-->\Z", re.DOTALL)
-_PROMPT = re.compile(r"\$ ")
 _ASSIGNMENT = re.compile(r"[A-Z_]+=")
 
 COMMANDS = ("memory-plugin", "memory-mcp", "alembic")
@@ -188,16 +189,31 @@ class Page:
         directory = ROOT if block.verb == "in" else self.folder
         environment = {**os.environ, "MEMORY_DATABASE_URL": self._url_of(block), "COLUMNS": "140"}
         printed: list[str] = []
-        for line in block.text.replace("\\\n", " ").splitlines():
-            if block.language == "console" and not _PROMPT.match(line):
-                continue  # what the commands print
-            words = shlex.split(_PROMPT.sub("", line, count=1), comments=True)
+        for line, shown in _commands(block):
+            words = shlex.split(line, comments=True)
             while words and _ASSIGNMENT.match(words[0]):
                 name, _, value = words.pop(0).partition("=")
                 environment[name] = environment[name] if name == "MEMORY_DATABASE_URL" else value
             if words and words[0] in COMMANDS:
                 printed.append(_run_command(block, words, directory, environment))
+                if shown:
+                    _compare(dataclasses.replace(block, printed=shown), printed[-1])
         return "".join(printed)
+
+
+def _commands(block: Block) -> list[tuple[str, str]]:
+    """The command lines of a block, each with what a console shows below it."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    if block.language == "bash":
+        return [(line, "") for line in lines]
+    commands: list[tuple[str, str]] = []
+    for line in lines:
+        if line.startswith("$ "):
+            commands.append((line.removeprefix("$ "), ""))
+        else:
+            command, shown = commands.pop()
+            commands.append((command, f"{shown}{line}\n"))
+    return commands
 
 
 def _run_command(block: Block, words: Sequence[str], directory: Path, environment: dict[str, str]) -> str:
