@@ -24,6 +24,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
+from memory_plugin.capabilities.memory_writes import LIVE
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.jsonable import dumps_exact
 from memory_plugin.validation import clean_text
@@ -298,3 +299,34 @@ def pattern_condition(pattern: NamespacePattern, column: str = "m.namespace") ->
         conditions.append(f"{column}[{at}] = {{{len(arguments)}}}::text")
         arguments.append(label)
     return Condition(" AND ".join(conditions), arguments)
+
+
+# ---------------------------------------------------------------- passages of the index
+
+
+def live_items(prefix: Sequence[str], filter: Mapping[str, Any] | None, *, column: str = "value") -> Condition:
+    """A condition on a passage `p` of the search index: its memory is live, below the prefix, and matches.
+
+    Args:
+        column: what the filter is about: "value" or "metadata".
+
+    Raises:
+        InvalidInputError: a filter that makes no sense.
+    """
+    below = prefix_condition(prefix)
+    matching = filter_condition(filter, f"m.{column}")
+    arguments: list[Any] = []
+    conditions = " AND ".join(_placed(part, arguments) for part in (below, matching))
+    # the schema is filled in after the arguments, hence the doubled braces
+    template = (
+        "EXISTS (SELECT FROM {{s}}.memories m WHERE m.tenant_id = p.tenant_id AND m.id = p.id "
+        f"AND {LIVE} AND {conditions})"
+    )
+    return Condition(template, arguments)
+
+
+def _placed(condition: Condition, arguments: list[Any]) -> str:
+    """The condition with its arguments moved behind those that are there already."""
+    start = len(arguments)
+    arguments.extend(condition.arguments)
+    return condition.template.format(*(f"{{{start + place}}}" for place in range(len(condition.arguments))))

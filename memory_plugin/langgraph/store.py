@@ -24,7 +24,8 @@ from uuid import UUID
 
 from langgraph.store.base import BaseStore, IndexConfig, Item, Op, Result, SearchItem, TTLConfig
 
-from memory_plugin.capabilities.memory_items import ItemQuery, StoredItem, live_items
+from memory_plugin.capabilities.memory_filters import live_items
+from memory_plugin.capabilities.memory_items import ItemQuery, StoredItem
 from memory_plugin.capabilities.passages import MEMORY, Candidate
 from memory_plugin.errors import ConfigurationError, MemoryPluginError, WrongLoopError
 from memory_plugin.langgraph.opening import Opening
