@@ -324,7 +324,7 @@ class _SearchBuilder:
             matching = self._bind(_or_query(terms))
             self.arms.append(
                 f"(SELECT p.id FROM {{s}}.passages p WHERE {filters} AND p.lexemes @@ {matching}::text::tsquery "
-                f"ORDER BY p.weights <#> {bound}::text::sparsevec LIMIT $2)"
+                f"ORDER BY p.weights <#> {bound}::text::sparsevec, p.id LIMIT $2)"
             )
         if vector is not None and model is not None:
             # "+ 0" keeps the planner from an index scan that would lose filtered rows
@@ -332,7 +332,7 @@ class _SearchBuilder:
                 f"(SELECT p.id FROM {{s}}.embeddings e JOIN {{s}}.passages p "
                 f"ON p.tenant_id = e.tenant_id AND p.id = e.passage_id "
                 f"WHERE e.tenant_id = $1 AND e.model_id = {self._bind(model)}::int AND {filters} "
-                f"ORDER BY (e.vector <#> {{vector}}::text::halfvec) + 0 LIMIT $2)"
+                f"ORDER BY (e.vector <#> {{vector}}::text::halfvec) + 0, p.id LIMIT $2)"
             )
 
     def _filters(self, kind: int, condition: tuple[str, list[Any]] | None) -> str:

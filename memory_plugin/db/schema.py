@@ -253,8 +253,9 @@ memories = Table(
         postgresql_where=text("superseded_at IS NULL"),
     ),
     Index("memories_item_key", "tenant_id", "item_id", "version", unique=True),
-    Index("memories_hash_idx", "tenant_id", "content_hash", postgresql_where=text("superseded_at IS NULL")),
-    Index("memories_user_idx", "tenant_id", "user_id", postgresql_where=text("superseded_at IS NULL")),
+    # these two are not partial: without statistics the planner would take "superseded_at IS NULL" for rare
+    Index("memories_hash_idx", "tenant_id", "content_hash"),
+    Index("memories_user_idx", "tenant_id", "user_id"),
     Index("memories_expiry_idx", "tenant_id", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     comment="Long-term memories and LangGraph store items: one row per version, the current one has superseded_at NULL",
 )

@@ -138,8 +138,8 @@ CREATE TABLE memories (
 );
 CREATE UNIQUE INDEX memories_current_key ON memories (tenant_id, namespace, key) WHERE superseded_at IS NULL;
 CREATE UNIQUE INDEX memories_item_key ON memories (tenant_id, item_id, version);
-CREATE INDEX memories_hash_idx ON memories (tenant_id, content_hash) WHERE superseded_at IS NULL;
-CREATE INDEX memories_user_idx ON memories (tenant_id, user_id) WHERE superseded_at IS NULL;
+CREATE INDEX memories_hash_idx ON memories (tenant_id, content_hash);
+CREATE INDEX memories_user_idx ON memories (tenant_id, user_id);
 CREATE INDEX memories_expiry_idx ON memories (tenant_id, expires_at) WHERE expires_at IS NOT NULL;
 COMMENT ON TABLE memories IS 'Long-term memories and LangGraph store items: one row per version, the current one has superseded_at NULL';
 COMMENT ON COLUMN memories.item_id IS 'Stays the same through all versions of an item';
