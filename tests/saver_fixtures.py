@@ -20,6 +20,7 @@ def shared_url(server_url: str, template: str, worker_id: str) -> Iterator[str]:
     """A migrated database of the module's own."""
     name = f"shared_{worker_id}_{next(_numbers)}"
     run_sql(server_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    run_sql(server_url, f"ALTER DATABASE {name} SET deadlock_timeout = '50ms'")
     yield with_database(server_url, name)
     run_sql(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -1,38 +1,40 @@
 """The statements of `Checkpoints` that delete, thin out, copy and walk back. `{s}` is the store's schema.
 
-A deletion runs in one transaction with `LOCK_*` before it: every put locks the row of its
-conversation too, so the deletion sees all that was put before, and a later put sees the deletion.
+A deletion runs in one transaction with `LOCK_*` before it, and touches only the threads locked by
+that: every put locks the row of its conversation too, so the deletion sees all that was put before,
+a later put sees the deletion, and neither waits for the other while it holds what that one needs.
 """
 
 from __future__ import annotations
 
 LOCK_THREADS = """
-SELECT FROM {s}.conversations WHERE tenant_id = $1 AND thread_id = ANY ($2) ORDER BY thread_id FOR UPDATE
+SELECT thread_id FROM {s}.conversations WHERE tenant_id = $1 AND thread_id = ANY ($2) ORDER BY thread_id FOR UPDATE
 """
 
 LOCK_RUNS = """
-SELECT FROM {s}.conversations
+SELECT thread_id FROM {s}.conversations
 WHERE tenant_id = $1 AND thread_id IN (
     SELECT thread_id FROM {s}.checkpoints WHERE tenant_id = $1 AND metadata ->> 'run_id' = ANY ($2))
 ORDER BY thread_id FOR UPDATE
 """
 
-DELETE_THREAD = """
-WITH c AS (DELETE FROM {s}.conversations WHERE tenant_id = $1 AND thread_id = $2 RETURNING 1),
-m AS (DELETE FROM {s}.messages WHERE tenant_id = $1 AND thread_id = $2 RETURNING 1),
-k AS (DELETE FROM {s}.checkpoints WHERE tenant_id = $1 AND thread_id = $2 RETURNING 1),
-b AS (DELETE FROM {s}.checkpoint_blobs WHERE tenant_id = $1 AND thread_id = $2 RETURNING 1),
-w AS (DELETE FROM {s}.checkpoint_writes WHERE tenant_id = $1 AND thread_id = $2 RETURNING 1),
-p AS (DELETE FROM {s}.passages WHERE tenant_id = $1 AND thread_id = $2 AND kind = 2 RETURNING 1),
+# $2 are the threads that were locked; what may be there without a conversation goes by $3
+DELETE_THREADS = """
+WITH c AS (DELETE FROM {s}.conversations WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
+m AS (DELETE FROM {s}.messages WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
+k AS (DELETE FROM {s}.checkpoints WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
+b AS (DELETE FROM {s}.checkpoint_blobs WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
+w AS (DELETE FROM {s}.checkpoint_writes WHERE tenant_id = $1 AND thread_id = ANY ($3) RETURNING 1),
+p AS (DELETE FROM {s}.passages WHERE tenant_id = $1 AND thread_id = ANY ($2) AND kind = 2 RETURNING 1),
 q AS (
     -- a row that the indexer holds is removed by the indexer: waiting for it here could be a deadlock
     DELETE FROM {s}.index_queue WHERE (tenant_id, kind, item) IN (
         SELECT tenant_id, kind, item FROM {s}.index_queue
-        WHERE tenant_id = $1 AND kind = 2 AND item = $2 FOR UPDATE SKIP LOCKED)
+        WHERE tenant_id = $1 AND kind = 2 AND item = ANY ($2) FOR UPDATE SKIP LOCKED)
     RETURNING 1
 ),
-g AS (DELETE FROM {s}.working_memory WHERE tenant_id = $1 AND scope = 'chat' AND scope_id = $2 RETURNING 1),
-s AS (DELETE FROM {s}.agent_settings WHERE tenant_id = $1 AND scope = 'thread' AND scope_id = $2 RETURNING 1)
+g AS (DELETE FROM {s}.working_memory WHERE tenant_id = $1 AND scope = 'chat' AND scope_id = ANY ($3) RETURNING 1),
+s AS (DELETE FROM {s}.agent_settings WHERE tenant_id = $1 AND scope = 'thread' AND scope_id = ANY ($3) RETURNING 1)
 SELECT (SELECT count(*) FROM c) AS conversations, (SELECT count(*) FROM m) AS messages,
        (SELECT count(*) FROM k) AS checkpoints, (SELECT count(*) FROM b) AS checkpoint_blobs,
        (SELECT count(*) FROM w) AS checkpoint_writes, (SELECT count(*) FROM p) AS passages,
@@ -138,7 +140,7 @@ DELETE_FOR_RUNS = (
     """
 WITH RECURSIVE asked AS (
     SELECT thread_id, checkpoint_ns, checkpoint_id FROM {s}.checkpoints
-    WHERE tenant_id = $1 AND metadata ->> 'run_id' = ANY ($2)
+    WHERE tenant_id = $1 AND thread_id = ANY ($2) AND metadata ->> 'run_id' = ANY ($3)
 ), heads AS (
     SELECT c.thread_id, c.checkpoint_ns, c.checkpoint_id FROM {s}.checkpoints c
     WHERE c.tenant_id = $1 AND c.thread_id IN (SELECT thread_id FROM asked)
@@ -187,7 +189,7 @@ WITH RECURSIVE asked AS (
     SET message_count = coalesce((
             SELECT sum((range.bounds ->> 1)::bigint - (range.bounds ->> 0)::bigint)
             FROM (
-                SELECT s.message_refs -> $3::text AS ranges FROM staying s
+                SELECT s.message_refs -> $4::text AS ranges FROM staying s
                 WHERE s.thread_id = c.thread_id AND s.checkpoint_ns = '' ORDER BY s.checkpoint_id DESC LIMIT 1
             ) AS latest, jsonb_array_elements(latest.ranges) AS range (bounds)
         ), 0) + (

@@ -11,18 +11,25 @@ by channel and version, unchanged ones are not written again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from memory_plugin.capabilities import checkpoint_sql as sql
 from memory_plugin.capabilities import checkpoint_upkeep_sql as upkeep
 from memory_plugin.db.database import Database, Record
-from memory_plugin.errors import InvalidInputError
+from memory_plugin.errors import DatabaseError, InvalidInputError
 
 Range = tuple[int, int]
 """Messages from the first `seq` up to, not including, the second."""
+
+T = TypeVar("T")
+
+_DEADLOCK = "40P01"
+_DEADLOCKS = 5
 
 FIRST_PAGE = 8
 NEXT_PAGE = 64
@@ -185,7 +192,8 @@ class Checkpoints:
     async def put(self, given: CheckpointPut) -> PutResult:
         """Store a checkpoint with its messages and values, all or nothing, in one statement."""
         statement, arguments = _put_statement(given)
-        row = await self._database.fetchrow(self._database.sql(statement), self._tenant, *arguments)
+        statement = self._database.sql(statement)
+        row = await _unlocked(lambda: self._database.fetchrow(statement, self._tenant, *arguments))
         assert row is not None  # the statement always answers
         return PutResult(row["base"], row["repeated"])
 
@@ -260,30 +268,42 @@ class Checkpoints:
         )
         return {row["channel"]: row["refs"] for row in rows}
 
-    async def delete_thread(self, thread_id: str) -> dict[str, int]:
-        """Remove a thread with everything in it; rows by table."""
-        return await self._remove(upkeep.LOCK_THREADS, [[thread_id]], upkeep.DELETE_THREAD, [thread_id])
+    async def delete_threads(self, thread_ids: Sequence[str]) -> dict[str, int]:
+        """Remove threads with everything in them; rows by table."""
+        ids = list(thread_ids)
+        return await _unlocked(lambda: self._remove(upkeep.LOCK_THREADS, ids, upkeep.DELETE_THREADS, ids))
 
     async def delete_for_runs(self, run_ids: Sequence[str], conversation_channel: str = "messages") -> dict[str, int]:
         """Remove the checkpoints of these runs, and the messages that no other checkpoint has."""
         runs = list(run_ids)
-        return await self._remove(upkeep.LOCK_RUNS, [runs], upkeep.DELETE_FOR_RUNS, [runs, conversation_channel])
+        return await _unlocked(
+            lambda: self._remove(upkeep.LOCK_RUNS, runs, upkeep.DELETE_FOR_RUNS, runs, conversation_channel)
+        )
 
     async def prune(self, thread_ids: Sequence[str]) -> dict[str, int]:
         """Keep of each namespace the latest checkpoint, and whatever a delta channel in it needs.
 
         Messages stay: they are the conversation, and what recall finds.
         """
-        threads = list(thread_ids)
-        return await self._remove(upkeep.LOCK_THREADS, [threads], upkeep.PRUNE, [threads])
+        return await _unlocked(lambda: self._remove(upkeep.LOCK_THREADS, list(thread_ids), upkeep.PRUNE))
 
-    async def _remove(
-        self, lock: str, lock_arguments: Sequence[Any], removal: str, arguments: Sequence[Any]
-    ) -> dict[str, int]:
-        async with self._database.transaction() as connection:
-            await connection.execute(self._database.sql(lock), self._tenant, *lock_arguments)
-            row = await connection.fetchrow(self._database.sql(removal), self._tenant, *arguments)
-        return {} if row is None else dict(row)
+    async def _remove(self, lock: str, ids: Sequence[str], removal: str, *arguments: Any) -> dict[str, int]:
+        """Remove from the threads that could be locked, while nobody puts into them."""
+        row, cancelled = None, None
+        async with self._database.raw() as connection:
+            try:
+                async with connection.transaction():
+                    rows = await connection.fetch(self._database.sql(lock), self._tenant, ids)
+                    threads = [row["thread_id"] for row in rows]
+                    row = await connection.fetchrow(self._database.sql(removal), self._tenant, threads, *arguments)
+            except asyncio.CancelledError as error:
+                # whether BEGIN has reached the server cannot be known: closing rolls back in any case
+                connection.terminate()
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        assert row is not None  # the counts
+        return dict(row)
 
     async def copy_thread(self, source: str, target: str) -> None:
         """Copy a thread with its whole history; the ids of checkpoints stay.
@@ -304,6 +324,18 @@ class Checkpoints:
         return await self._database.fetch(
             self._database.sql(upkeep.DELTA_HISTORY), self._tenant, thread_id, namespace, list(channels), checkpoint_id
         )
+
+
+async def _unlocked(run: Callable[[], Awaitable[T]]) -> T:
+    """Run it again where PostgreSQL ended it to resolve a deadlock: it left nothing behind."""
+    for attempt in range(_DEADLOCKS):
+        try:
+            return await run()
+        except DatabaseError as error:
+            if error.sqlstate != _DEADLOCK:
+                raise
+            await asyncio.sleep(random.random() * 0.01 * 2**attempt)  # noqa: S311 - only to part them
+    return await run()
 
 
 def _put_statement(given: CheckpointPut) -> tuple[str, list[Any]]:

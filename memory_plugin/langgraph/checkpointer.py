@@ -294,9 +294,7 @@ class ConversationSaver(FacedSaver):
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Erase a thread: its checkpoints in every namespace, and the conversation with its messages."""
-        thread = identifier(thread_id, "thread_id")
-        self._known.forget(thread)
-        await self._owned(self._core.checkpoints.delete_thread(thread))
+        await self.aprune([thread_id], strategy="delete")
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Erase the checkpoints of these runs, and the messages that only they had.
@@ -342,11 +340,11 @@ class ConversationSaver(FacedSaver):
         if strategy not in PRUNE_STRATEGIES:
             raise InvalidInputError(f"Unknown strategy {strategy!r}: use one of {', '.join(PRUNE_STRATEGIES)}.")
         ids = [identifier(thread_id, "thread_id") for thread_id in thread_ids]
+        checkpoints = self._core.checkpoints
         if strategy == "delete":
             for thread_id in ids:
-                await self.adelete_thread(thread_id)
-        elif ids:
-            await self._owned(self._core.checkpoints.prune(ids))
+                self._known.forget(thread_id)
+        await self._owned(checkpoints.prune(ids) if strategy == "keep_latest" else checkpoints.delete_threads(ids))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
