@@ -102,18 +102,20 @@ async def serve_http(server: MCPServer[CoreAccess], access: CoreAccess, listenin
     )
     # uvicorn hands a signal on to the former handler once it is done: this one lets the process
     # end by returning, after the memory is closed, instead of dying of the signal.
-    former = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A signal that comes before uvicorn listens to them is passed on to it all the same.
+    runner = uvicorn.Server(config)
+
+    def leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler is given
+        runner.should_exit = True
+
+    former = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with listening:
             address = f"[{host}]" if ":" in host else host
             sys.stderr.write(f"memory-mcp: serving http://{address}:{listening.getsockname()[1]}/mcp\n")
             async with access:
                 access.start()
-                await uvicorn.Server(config).serve(sockets=[listening])
+                await runner.serve(sockets=[listening])
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """Take note of nothing: uvicorn has already stopped because of the signal."""

@@ -131,6 +131,12 @@ async def test_a_query_of_100_kilobytes_is_answered(core: MemoryCore) -> None:
     assert (await core.recall("needle " + "hay stack " * 10_000))[0].text == "the needle is here"
 
 
+async def test_a_memory_with_more_words_than_an_index_row_holds_harms_nobody(core: MemoryCore) -> None:
+    await core.remember("giraffe " + " ".join(f"w{number:x}q{number * 7919:x}" for number in range(70_000)))
+    await core.remember("a small giraffe")
+    assert len(await core.recall("giraffe")) == 2
+
+
 async def test_operators_and_quotes_in_a_query_are_plain_text(core: MemoryCore) -> None:
     await core.remember("it's a c:\\windows\\path & more | less ! (really)")
     assert len(await core.recall("it's c:\\windows & | ! ( ) <-> :* '\"")) == 1

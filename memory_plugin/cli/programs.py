@@ -16,7 +16,14 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command(epilog=examples("memory-plugin demo", "memory-plugin --url postgresql://me@localhost/scratch demo --keep"))
 def demo(
     context: typer.Context,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave what the demo stored where it is.")] = False,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep",
+            help="Keep the database to look inside: the embedded one stays up until Ctrl-C, "
+            "on a server of yours the rows stay.",
+        ),
+    ] = False,
 ) -> None:
     """Watch an agent remember, on a database of its own.
 

@@ -133,6 +133,14 @@ def _by_sqlstate(sqlstate: str | None, message: str, target: str) -> MemoryPlugi
         "42704": (ExtensionMissingError, f"{message} on {target}: is pgvector installed and on the search path?"),
         "0A000": (DatabaseError, f"{target} does not support this: {message}."),
         "57014": (DatabaseError, f"{target} ended the statement: it was cancelled or ran into statement_timeout."),
+        "26000": (
+            DatabaseUnavailableError,
+            f"A pooler before {target} does not keep prepared statements: set MEMORY_PREPARED_STATEMENTS=false.",
+        ),
+        "42P05": (
+            DatabaseUnavailableError,
+            f"A pooler before {target} does not keep prepared statements: set MEMORY_PREPARED_STATEMENTS=false.",
+        ),
         "25006": (DatabaseError, f"{target} is read-only (a replica?): connect to the primary."),
     }
     if sqlstate in known:
