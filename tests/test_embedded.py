@@ -287,7 +287,7 @@ def test_stop_really_stops_the_server(shared: Path) -> None:
     pid = server.pid
     assert status_by_pg_ctl(shared) == 0
     server.stop()
-    assert not alive(pid)
+    assert wait_until(lambda: not alive(pid)), "its last act is to remove its pid file"
     assert status_by_pg_ctl(shared) == 3
     assert server.pid == 0
 
@@ -469,7 +469,7 @@ def test_the_last_process_out_stops_the_server(shared: Path, clients: Callable[[
     one.do("server.stop()")
     assert alive(pid)
     other.leave()
-    assert not alive(pid)
+    assert wait_until(lambda: not alive(pid)), "its last act is to remove its pid file"
     assert status_by_pg_ctl(shared) == 3
 
 
@@ -491,7 +491,7 @@ def test_a_killed_process_does_not_count_among_the_users(shared: Path, clients: 
     survivor.do("assert server.pid")
     assert alive(pid)
     survivor.do("server.stop()")
-    assert not alive(pid)
+    assert wait_until(lambda: not alive(pid)), "its last act is to remove its pid file"
 
 
 def test_without_a_watcher_the_next_process_takes_the_server_over(
@@ -507,7 +507,7 @@ def test_without_a_watcher_the_next_process_takes_the_server_over(
     heir = EmbeddedServer.start(shared)
     assert heir.pid == pid
     heir.stop()
-    assert not alive(pid)
+    assert wait_until(lambda: not alive(pid)), "its last act is to remove its pid file"
 
 
 def test_the_watcher_goes_with_the_server(shared: Path) -> None:
