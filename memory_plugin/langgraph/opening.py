@@ -29,7 +29,11 @@ class Opening(Generic[Face]):
 
     async def __aenter__(self) -> Face:
         core = await self._open().__aenter__()
-        return self._make(core, core.bridge)
+        try:
+            return self._make(core, core.bridge)
+        except BaseException:
+            await core.__aexit__(None, None, None)
+            raise
 
     async def __aexit__(self, *exc_info: object) -> None:
         if self._core is not None:
@@ -38,7 +42,11 @@ class Opening(Generic[Face]):
     def __enter__(self) -> Face:
         core = self._open()
         core.__enter__()
-        return self._make(core, core.bridge)
+        try:
+            return self._make(core, core.bridge)
+        except BaseException:
+            core.__exit__(None, None, None)
+            raise
 
     def __exit__(self, *exc_info: object) -> None:
         if self._core is not None:
