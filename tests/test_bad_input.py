@@ -208,3 +208,20 @@ def unused_tcp_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def test_a_cancelled_transaction_leaves_no_connection_in_doubt(core: MemoryCore) -> None:
+    async def work() -> None:
+        async with core.database.transaction() as connection:
+            await connection.execute("INSERT INTO memory.user_memory VALUES ('default', 'half', 1, 'written')")
+            await connection.execute("SELECT pg_sleep(30)")
+
+    for _ in range(10):  # more than the pool has connections
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    async with core.database.transaction() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM memory.user_memory") == 0
+    assert core.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]

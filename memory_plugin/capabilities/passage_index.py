@@ -107,7 +107,7 @@ WITH taken AS (
     SELECT id, 2::smallint AS kind, user_id, thread_id, seq, NULL::uuid AS document_id,
            coalesce(name, role) AS speaker, said_at, NULL::timestamptz AS live_until,
            {s}.words($2::text::regconfig, coalesce(name || ': ', '') || text) AS lexemes
-    FROM fresh
+    FROM fresh JOIN marked USING (thread_id)  -- a thread that was erased meanwhile has no row to mark
     WHERE origin <> 2 AND text <> '' AND role <> 'remove' AND NOT (role = 'tool' AND name = ANY ($6))
 ),
 """

@@ -251,7 +251,10 @@ class Database:
             try:
                 yield cast("Connection", fairy.driver_connection)
             except (asyncio.CancelledError, GeneratorExit):
-                fairy.invalidate(soft=False) if fairy.driver_connection.is_in_transaction() else None
+                # what was under way is not known: such a connection is not used again
+                connection = fairy.driver_connection
+                if not connection.is_closed() and connection.is_in_transaction():
+                    connection.terminate()
                 raise
             finally:
                 await greenlet_spawn(fairy.close)
@@ -270,8 +273,13 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A raw connection inside one transaction, rolled back when the body raises."""
-        async with self.raw() as connection, connection.transaction():
-            yield connection
+        async with self.raw() as connection:
+            try:
+                async with connection.transaction():
+                    yield connection
+            except asyncio.CancelledError:
+                connection.terminate()  # a BEGIN or COMMIT that was cancelled leaves nobody sure where it stands
+                raise
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Record]:
         """All rows of one statement."""
