@@ -203,9 +203,7 @@ def _plan(kind: type, fields: Mapping[str, Any]) -> _Plan:
     core = kind.__name__ in CORE_TYPES and kind.__module__.startswith(_CORE_MODULE)
     names = getattr(kind, "model_fields", fields) if core else fields
     plan = [
-        (name, default, type(...) if default else type(default))
-        for name, default in _FIELDS.items()
-        if name in names
+        (name, default, type(...) if default else type(default)) for name, default in _FIELDS.items() if name in names
     ]
     if core:  # only these are few and live as long as the process
         _core_plans[kind] = plan

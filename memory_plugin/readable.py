@@ -89,9 +89,7 @@ def _structure(value: Any) -> Any:
     if isinstance(value, Sequence) or type(value).__name__ == "deque":
         return list(value)
     if hasattr(value, "dtype") and hasattr(value, "shape"):  # numpy and its kin
-        return (
-            value.item() if value.shape == () else f"<{type(value).__qualname__} {value.shape} {value.dtype}>"
-        )
+        return value.item() if value.shape == () else f"<{type(value).__qualname__} {value.shape} {value.dtype}>"
     if type(value).__module__ in _PLAIN_TEXT_MODULES:
         return str(value)
     return f"<{type(value).__qualname__}>"
