@@ -9,7 +9,7 @@ What it writes is what chat history shows and recall finds: the same rows.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
@@ -36,7 +36,7 @@ from memory_plugin.langgraph.codec import ValueCodec, drop_secrets
 from memory_plugin.langgraph.faces import FacedSaver
 from memory_plugin.langgraph.known import KnownMessages
 from memory_plugin.langgraph.names import original_name, stored_name
-from memory_plugin.langgraph.opening import Opening
+from memory_plugin.langgraph.opening import Done, Opening
 from memory_plugin.langgraph.plan import PreparedPut, blobs_of, take_list
 from memory_plugin.langgraph.putting import Putting
 from memory_plugin.validation import identifier
@@ -385,13 +385,6 @@ class ConversationSaver(FacedSaver):
         past = "" if current is None else str(current).split(".", 1)[0]
         # as wide as it was: versions are compared as text, also those that another saver gave
         return f"{int(past or 0) + 1:0{max(12, len(past))}}.{random.getrandbits(52):013x}"
-
-
-class Done:
-    """An answer that is there already: `await saver.setup()` and `saver.setup()` both work."""
-
-    def __await__(self) -> Iterator[None]:
-        return iter(())
 
 
 def _place(config: RunnableConfig) -> tuple[str, str, str | None]:

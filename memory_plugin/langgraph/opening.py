@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -51,3 +51,10 @@ class Opening(Generic[Face]):
     def __exit__(self, *exc_info: object) -> None:
         if self._core is not None:
             self._core.__exit__(*exc_info)
+
+
+class Done:
+    """An answer that is there already: `await face.setup()` and `face.setup()` both work."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -28,7 +28,7 @@ from memory_plugin.capabilities.memory_filters import live_items
 from memory_plugin.capabilities.memory_items import ItemQuery, StoredItem
 from memory_plugin.capabilities.passages import MEMORY, Candidate
 from memory_plugin.errors import ConfigurationError, MemoryPluginError, WrongLoopError
-from memory_plugin.langgraph.opening import Opening
+from memory_plugin.langgraph.opening import Done, Opening
 from memory_plugin.langgraph.store_ops import NO_LIMIT, Batch, OpReader
 from memory_plugin.validation import MAX_QUERY, clean_text
 
@@ -292,13 +292,6 @@ class MemoryStore(BaseStore):
             coroutine.close()
             raise WrongLoopError("The event loop that opened the store has ended: open the store again in this one.")
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, owner))
-
-
-class Done:
-    """An answer that is there already, for `await store.setup()` and for `store.setup()`."""
-
-    def __await__(self) -> Iterator[None]:
-        return iter(())
 
 
 class _StoreOpening(Opening[MemoryStore]):
