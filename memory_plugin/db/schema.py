@@ -94,6 +94,12 @@ conversations = Table(
     ),
     _column("created_at", _TIME, default=_NOW),
     _column("updated_at", _TIME, default=_NOW),
+    Column(
+        "retention",
+        JSONB,
+        nullable=True,
+        comment="How much of this thread's history is kept, in place of the policy for all; NULL follows that one",
+    ),
     PrimaryKeyConstraint("tenant_id", "thread_id", name="conversations_pkey"),
     Index("conversations_user_idx", "tenant_id", "user_id", "active_hour"),
     Index("conversations_recent_idx", "tenant_id", "active_hour"),
