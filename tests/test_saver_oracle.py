@@ -58,7 +58,7 @@ class Oracle(InMemorySaver):
 
     def delete_runs(self, runs: list[str]) -> None:
         """The checkpoints of these runs, but those that a delta channel lives on."""
-        for thread, namespace in [(thread, name) for thread in self.storage for name in self.storage[thread]]:
+        for thread, namespace in [(each, name) for each in self.storage for name in self.storage[each]]:
             stored = self.storage[thread][namespace]
             asked = {name for name in stored if self.serde.loads_typed(stored[name][1]).get("run_id") in runs}
             self._drop(thread, namespace, asked, keep=set(stored) - asked)
