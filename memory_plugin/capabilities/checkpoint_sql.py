@@ -129,7 +129,8 @@ def _touched(change: list[str], buffered: list[str], *, unless_stored: bool) -> 
         indexed_seq = least(c.indexed_seq, {rewind}::bigint),
         updated_at = CASE WHEN {length}::bigint IS NULL THEN c.updated_at ELSE now() END,
         active_hour = CASE WHEN {length}::bigint IS NULL THEN c.active_hour
-                           ELSE date_trunc('hour', now(), 'UTC') END{buffer_set}
+                           ELSE date_trunc('hour', now(), 'UTC') END,
+        forgotten_at = NULL{buffer_set}
     RETURNING thread_id, message_seq - {count}::bigint AS base
 )"""
 

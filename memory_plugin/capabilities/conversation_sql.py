@@ -1,4 +1,8 @@
-"""The statements of `Conversations`. `{s}` is the store's schema."""
+"""The statements of `Conversations`. `{s}` is the store's schema.
+
+A thread that was forgotten softly has a `forgotten_at`: none of the reading statements sees it, and
+each that writes to it brings it back.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,17 @@ INSERT INTO {{s}}.conversations AS c (tenant_id, thread_id, user_id, title, meta
 VALUES ($1, $2, $3, $4, $5::jsonb)
 ON CONFLICT (tenant_id, thread_id) DO UPDATE
 SET user_id = coalesce(c.user_id, excluded.user_id), title = coalesce(excluded.title, c.title),
-    metadata = c.metadata || excluded.metadata
+    metadata = c.metadata || excluded.metadata, forgotten_at = NULL
 RETURNING {_COLUMNS}
 """
 
-GET = f"SELECT {_COLUMNS} FROM {{s}}.conversations WHERE tenant_id = $1 AND thread_id = $2"
+GET = f"""
+SELECT {_COLUMNS} FROM {{s}}.conversations WHERE tenant_id = $1 AND thread_id = $2 AND forgotten_at IS NULL
+"""
 
 SET_TITLE = f"""
 INSERT INTO {{s}}.conversations (tenant_id, thread_id, user_id, title) VALUES ($1, $2, $3, $4)
-ON CONFLICT (tenant_id, thread_id) DO UPDATE SET title = excluded.title
+ON CONFLICT (tenant_id, thread_id) DO UPDATE SET title = excluded.title, forgotten_at = NULL
 RETURNING {_COLUMNS}
 """
 
@@ -32,7 +38,7 @@ def listing(*, by_user: bool) -> str:
     user = "user_id = $2" if by_user else "$2::text IS NULL"
     return f"""
 SELECT {_COLUMNS} FROM {{s}}.conversations
-WHERE tenant_id = $1 AND {user}
+WHERE tenant_id = $1 AND {user} AND forgotten_at IS NULL
   AND ($3::text IS NULL OR title ILIKE $3 OR thread_id ILIKE $3)
   AND ($4::timestamptz IS NULL OR (active_hour <= $4 AND (active_hour, updated_at, thread_id) < ($4, $5, $6)))
 ORDER BY active_hour DESC, updated_at DESC, thread_id DESC LIMIT $7
@@ -84,7 +90,8 @@ WITH thread AS (
     VALUES ($1, $2, $3, $4, $4)
     ON CONFLICT (tenant_id, thread_id) DO UPDATE
     SET message_seq = c.message_seq + $4, message_count = c.message_count + $4, updated_at = now(),
-        active_hour = date_trunc('hour', now(), 'UTC'), user_id = coalesce(c.user_id, excluded.user_id)
+        active_hour = date_trunc('hour', now(), 'UTC'), user_id = coalesce(c.user_id, excluded.user_id),
+        forgotten_at = NULL
     RETURNING message_seq - $4 AS base
 ), queued AS (
     INSERT INTO {s}.index_queue (tenant_id, kind, item) SELECT $1, 2, $2 FROM thread ON CONFLICT DO NOTHING
@@ -99,9 +106,12 @@ RETURNING id, thread_id, seq, role, message_id, name, text, body::text, said_at
 
 # the newest $4 of each source are enough for the newest $4 of both
 HISTORY = """
-WITH latest AS (
+WITH thread AS MATERIALIZED (
+    SELECT thread_id FROM {s}.conversations WHERE tenant_id = $1 AND thread_id = $2 AND forgotten_at IS NULL
+), latest AS (
     SELECT message_refs -> $3 AS ranges FROM {s}.checkpoints
-    WHERE tenant_id = $1 AND thread_id = $2 AND checkpoint_ns = '' ORDER BY checkpoint_id DESC LIMIT 1
+    WHERE tenant_id = $1 AND thread_id = (SELECT thread_id FROM thread) AND checkpoint_ns = ''
+    ORDER BY checkpoint_id DESC LIMIT 1
 ), state AS (
     SELECT m.*, row_number() OVER (ORDER BY range.place, m.seq) AS place
     FROM latest, jsonb_array_elements(latest.ranges) WITH ORDINALITY AS range (bounds, place), LATERAL (
@@ -114,7 +124,8 @@ WITH latest AS (
  FROM state WHERE body IS NOT NULL ORDER BY place DESC LIMIT $4)
 UNION ALL
 (SELECT id, thread_id, seq, role, message_id, name, text, body::text, said_at, NULL
- FROM {s}.messages WHERE tenant_id = $1 AND thread_id = $2 AND origin = 1 ORDER BY seq DESC LIMIT $4)
+ FROM {s}.messages WHERE tenant_id = $1 AND thread_id = (SELECT thread_id FROM thread) AND origin = 1
+ ORDER BY seq DESC LIMIT $4)
 """
 
 HYDRATE = """
@@ -122,23 +133,28 @@ SELECT m.id, m.thread_id, m.seq, m.role, m.message_id, m.name, m.text, m.body::t
 FROM unnest($2::text[], $3::bigint[]) AS wanted (thread_id, seq), LATERAL (
     SELECT * FROM {s}.messages WHERE tenant_id = $1 AND thread_id = wanted.thread_id AND seq = wanted.seq
 ) AS m
+WHERE EXISTS (
+    SELECT FROM {s}.conversations c
+    WHERE c.tenant_id = $1 AND c.thread_id = wanted.thread_id AND c.forgotten_at IS NULL)
 """
 
-GET_BUFFER = "SELECT memory_buffer::text FROM {s}.conversations WHERE tenant_id = $1 AND thread_id = $2"
+GET_BUFFER = """
+SELECT memory_buffer::text FROM {s}.conversations WHERE tenant_id = $1 AND thread_id = $2 AND forgotten_at IS NULL
+"""
 
 SET_BUFFER = """
 INSERT INTO {s}.conversations (tenant_id, thread_id, user_id, memory_buffer) VALUES ($1, $2, $3, $4::jsonb)
-ON CONFLICT (tenant_id, thread_id) DO UPDATE SET memory_buffer = excluded.memory_buffer
+ON CONFLICT (tenant_id, thread_id) DO UPDATE SET memory_buffer = excluded.memory_buffer, forgotten_at = NULL
 """
 
 MERGE_BUFFER = """
 INSERT INTO {s}.conversations AS c (tenant_id, thread_id, user_id, memory_buffer) VALUES ($1, $2, $3, $4::jsonb)
 ON CONFLICT (tenant_id, thread_id) DO UPDATE
-SET memory_buffer = coalesce(c.memory_buffer, '{}'::jsonb) || excluded.memory_buffer
+SET memory_buffer = coalesce(c.memory_buffer, '{}'::jsonb) || excluded.memory_buffer, forgotten_at = NULL
 RETURNING memory_buffer::text
 """
 
 FIND_BY_BUFFER = f"""
-SELECT {_COLUMNS} FROM {{s}}.conversations WHERE tenant_id = $1 AND memory_buffer @> $2::jsonb
+SELECT {_COLUMNS} FROM {{s}}.conversations WHERE tenant_id = $1 AND memory_buffer @> $2::jsonb AND forgotten_at IS NULL
 ORDER BY updated_at DESC LIMIT $3
 """

@@ -98,14 +98,15 @@ WITH taken AS (
 ), marked AS (
     UPDATE {s}.conversations c SET indexed_seq = greatest(c.indexed_seq, r.seq)
     FROM reached r WHERE c.tenant_id = $1 AND c.thread_id = r.thread_id
-    RETURNING c.thread_id, c.indexed_seq >= c.message_seq AS done
+    RETURNING c.thread_id, c.indexed_seq >= c.message_seq AS done, c.forgotten_at
 ), gone AS (
     DELETE FROM {s}.index_queue q USING taken t
     WHERE q.tenant_id = $1 AND q.kind = 2 AND q.item = t.item
       AND NOT EXISTS (SELECT FROM marked WHERE marked.thread_id = t.item AND NOT marked.done)
 ), source AS (
     SELECT id, 2::smallint AS kind, user_id, thread_id, seq, NULL::uuid AS document_id,
-           coalesce(name, role) AS speaker, said_at, NULL::timestamptz AS live_until,
+           coalesce(name, role) AS speaker, said_at,
+           CASE WHEN marked.forgotten_at IS NOT NULL THEN '-infinity'::timestamptz END AS live_until,
            {s}.words($2::text::regconfig, coalesce(name || ': ', '') || text) AS lexemes
     FROM fresh JOIN marked USING (thread_id)  -- a thread that was erased meanwhile has no row to mark
     WHERE origin <> 2 AND text <> '' AND role <> 'remove' AND NOT (role = 'tool' AND name = ANY ($6))

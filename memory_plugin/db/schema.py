@@ -100,6 +100,12 @@ conversations = Table(
         nullable=True,
         comment="How much of this thread's history is kept, in place of the policy for all; NULL follows that one",
     ),
+    Column(
+        "forgotten_at",
+        _TIME,
+        nullable=True,
+        comment="When the thread was forgotten softly: hidden until somebody writes to it or undoes it",
+    ),
     PrimaryKeyConstraint("tenant_id", "thread_id", name="conversations_pkey"),
     Index("conversations_user_idx", "tenant_id", "user_id", "active_hour"),
     Index("conversations_recent_idx", "tenant_id", "active_hour"),
@@ -520,4 +526,14 @@ agent_settings = Table(
     PrimaryKeyConstraint("tenant_id", "scope", "scope_id", "name", "version", name="agent_settings_pkey"),
     CheckConstraint("scope IN ('tenant', 'agent', 'user', 'thread')", name="agent_settings_scope_check"),
     Index("agent_settings_time_idx", "tenant_id", "scope", "scope_id", "name", "valid_from"),
+)
+
+forgotten_users = Table(
+    "forgotten_users",
+    metadata,
+    _tenant(),
+    _id("user_id"),
+    _column("forgotten_at", _TIME),
+    PrimaryKeyConstraint("tenant_id", "user_id", "forgotten_at", name="forgotten_users_pkey"),
+    comment="When a user was forgotten softly: what was closed or hidden at these times comes back by an undo",
 )
