@@ -9,7 +9,8 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -18,9 +19,11 @@ from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlalchemy.util import greenlet_spawn
 
+from memory_plugin.db import dialect
+from memory_plugin.db.pool import LoopPool
 from memory_plugin.errors import (
     ConfigurationError,
     ContentTooLargeError,
@@ -209,22 +212,23 @@ class Database:
         if statement_timeout is not None:
             self._connect_arguments["server_settings"] = {"statement_timeout": str(int(statement_timeout * 1000))}
         pool: dict[str, Any] = (
-            {"poolclass": AsyncAdaptedQueuePool, "pool_size": pool_size, "max_overflow": 0}
+            {"poolclass": LoopPool, "pool_size": pool_size, "pool_timeout": max(30.0, connect_timeout)}
             if pool_size
             else {"poolclass": NullPool}
         )
-        if pool_size:
-            pool["pool_timeout"] = max(30.0, connect_timeout)
         self.engine: AsyncEngine = create_async_engine(
-            "postgresql+asyncpg://",
+            dialect.URL,
             async_creator=self._connect,
             pool_reset_on_return=None,
             isolation_level="AUTOCOMMIT",
-            # JSON stays text: our own reader knows the tags that keep it exact
-            json_deserializer=str,
             execution_options={"schema_translate_map": {None: schema}},
             **pool,
         )
+        self._pool = self._own_pool()
+
+    def _own_pool(self) -> LoopPool | None:
+        pool = self.engine.pool
+        return pool if isinstance(pool, LoopPool) else None
 
     def __repr__(self) -> str:
         return f"Database({self._target!r}, schema={self.schema!r})"
@@ -239,36 +243,27 @@ class Database:
         except ValueError as error:
             raise ConfigurationError(f"The database URL cannot be read: {error}.") from error
 
-    @asynccontextmanager
-    async def raw(self) -> AsyncIterator[Connection]:
+    def raw(self) -> AbstractAsyncContextManager[Connection]:
         """A raw connection in autocommit: each statement is its own transaction.
 
         Raises:
             DatabaseError: or one of its kinds, translated from what the driver raised.
         """
+        if self._pool is None:
+            return self._unpooled()
+        return _Borrowed(self._pool, self._target)
+
+    @asynccontextmanager
+    async def _unpooled(self) -> AsyncIterator[Connection]:
+        """A connection that is opened for this and closed after it."""
         try:
-            fairy = await self._checkout()
+            fairy = cast("Any", await self.engine.raw_connection())
             try:
                 yield cast("Connection", fairy.driver_connection)
-            except (asyncio.CancelledError, GeneratorExit):
-                # what was under way is not known: such a connection is not used again
-                connection = fairy.driver_connection
-                if not connection.is_closed() and connection.is_in_transaction():
-                    connection.terminate()
-                raise
             finally:
                 await greenlet_spawn(fairy.close)
         except _DRIVER_ERRORS as error:
             raise translate(error, target=self._target) from error
-
-    async def _checkout(self) -> Any:
-        """A pooled connection that is still open as far as the client knows."""
-        while True:
-            fairy = cast("Any", await self.engine.raw_connection())
-            if not fairy.driver_connection.is_closed():
-                return fairy
-            await greenlet_spawn(fairy.invalidate)
-            await greenlet_spawn(fairy.close)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -309,3 +304,34 @@ class Database:
     async def close(self) -> None:
         """Close every connection; closing again does nothing."""
         await self.engine.dispose()
+        self._pool = self._own_pool()
+
+
+class _Borrowed:
+    """A connection of the pool for the length of an `async with`."""
+
+    __slots__ = ("_connection", "_entry", "_pool", "_target")
+
+    def __init__(self, pool: LoopPool, target: str) -> None:
+        self._pool = pool
+        self._target = target
+
+    async def __aenter__(self) -> Connection:
+        entry = self._pool.take()
+        if entry is None:
+            try:
+                entry = await self._pool.acquire()
+            except _DRIVER_ERRORS as error:
+                raise translate(error, target=self._target) from error
+        self._entry: ConnectionPoolEntry = entry
+        self._connection = cast("Connection", entry.driver_connection)
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not self._connection.is_closed() and self._connection.is_in_transaction():
+            self._connection.terminate()  # what was under way is not known: such a connection is not used again
+        self._pool.give(self._entry)
+        if isinstance(error, _DRIVER_ERRORS):
+            raise translate(error, target=self._target) from error
