@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from memory_plugin.cli import conversations, doctor, facts, migrate, programs, references
+from memory_plugin.cli import conversations, doctor, evaluate, facts, migrate, programs, references
 from memory_plugin.cli.output import Output
 from memory_plugin.cli.session import Session, UsageError
 from memory_plugin.errors import MemoryPluginError
@@ -145,6 +145,7 @@ def _print_version(output: Output) -> None:
 
 app.add_typer(programs.app)
 app.add_typer(doctor.app)
+app.add_typer(evaluate.app)
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(facts.app)
 app.add_typer(conversations.app, name="conversations")
