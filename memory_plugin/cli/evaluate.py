@@ -43,9 +43,7 @@ def evaluate_recall(
         str | None,
         typer.Option("--embeddings", metavar="NAME", help="provider:model, or none.  [env: MEMORY_EMBEDDINGS]"),
     ] = None,
-    baselines: Annotated[
-        bool, typer.Option("--baselines/--no-baselines", help="Rank by other means too, for comparison.")
-    ] = True,
+    no_baselines: Annotated[bool, typer.Option("--no-baselines", help="Do not rank by other means too.")] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="With --json: what was found for each question, and why.")
     ] = False,
@@ -65,7 +63,7 @@ def evaluate_recall(
     dialogues = [dialogue for path in paths for dialogue in load(path)]
     with _progress(session.output) as step:
         found = asyncio.run(
-            _evaluate(settings, session.url, dialogues, threads, step, baselines=baselines, explain=explain)
+            _evaluate(settings, session.url, dialogues, threads, step, baselines=not no_baselines, explain=explain)
         )
     session.output.result({"evaluations": found}, lambda: session.output.raw(markdown(found)))
 
