@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import StateSnapshot
 
@@ -90,6 +91,11 @@ def _text(value: Any) -> str:
         return f"{type(value).__name__}({_text(value._asdict())})"
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__}[" + ",\n".join(map(_text, value)) + "]"
+    if isinstance(value, BaseMessage):  # the keys of dicts in messages come back in any order
+        fields = {**value.__dict__, **(value.__pydantic_extra__ or {})}
+        if _RANDOM.fullmatch(value.id or ""):
+            fields["id"] = None  # LangGraph gives it while the message is being stored: before, or just after
+        return f"{type(value).__name__}({_text(fields)})"
     if isinstance(value, (set, frozenset)):
         return f"{type(value).__name__}" + repr(sorted(value, key=repr))
     return repr(value)
