@@ -30,6 +30,24 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TSVECTOR
 from sqlalchemy.types import TypeEngine
 
+FOLDED = (
+    r"translate(replace(regexp_replace(normalize({}, NFD), '[\u0300-\u036f]+', '', 'g'), 'ß', 'ss'),"
+    " 'łŁøØđĐħĦı', 'lLoOdDhHi')"
+)
+"""A text without its accents, as SQL; with built-in functions alone, for indexes on expressions."""
+
+THREAD_WORDS = (
+    r"to_tsvector('simple', regexp_replace(regexp_replace("
+    + FOLDED.format("coalesce(title, '') || ' ' || thread_id")
+    + r", '[\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u007f]+', ' ', 'g'),"
+    r" '([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])',"
+    r" ' \1 ', 'g'))"
+)
+"""The words of a thread's title and id, each character of a script without spaces as a word."""
+
+FOLDED_LEXEMES = FOLDED.format("lexemes::text") + "::tsvector"
+"""The words of a passage without their accents."""
+
 SPARSE_DIMENSIONS = 1 << 28
 """Size of the space that `term_id` maps lexemes into."""
 
@@ -109,6 +127,14 @@ conversations = Table(
     PrimaryKeyConstraint("tenant_id", "thread_id", name="conversations_pkey"),
     Index("conversations_user_idx", "tenant_id", "user_id", "active_hour"),
     Index("conversations_recent_idx", "tenant_id", "active_hour"),
+    Index(
+        "conversations_metadata_idx",
+        "metadata",
+        postgresql_using="gin",
+        postgresql_ops={"metadata": "jsonb_path_ops"},
+    ),
+    Index("conversations_words_idx", text(f"({THREAD_WORDS})"), postgresql_using="gin"),
+    Index("conversations_retention_idx", "tenant_id", "thread_id", postgresql_where=text("retention IS NOT NULL")),
     Index(
         "conversations_memory_buffer_idx",
         "memory_buffer",
@@ -387,6 +413,13 @@ passages = Table(
     ),
     PrimaryKeyConstraint("tenant_id", "id", name="passages_pkey"),
     Index("passages_lexemes_idx", "lexemes", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
+    Index(
+        "passages_folded_idx",
+        text(f"({FOLDED_LEXEMES})"),
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+        postgresql_where=text("kind = 2"),
+    ),
     Index("passages_user_idx", "tenant_id", "kind", "user_id"),
     Index("passages_thread_idx", "tenant_id", "thread_id", "seq", postgresql_where=text("thread_id IS NOT NULL")),
     Index("passages_document_idx", "tenant_id", "document_id", postgresql_where=text("document_id IS NOT NULL")),
