@@ -12,7 +12,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from memory_plugin import Memory
 from memory_plugin.db.database import Database
 from memory_plugin.langgraph import ConversationSaver
-from tests.saver_tools import Writer, history, opened, place, rows, said, sent_to, values
+from tests.saver_tools import Writer, checkpoint, history, opened, place, rows, said, sent_to, values
 
 pytest_plugins = ("tests.saver_fixtures",)
 
@@ -78,6 +78,22 @@ async def test_a_list_that_becomes_empty_is_empty(saver: ConversationSaver, stor
     assert await texts(store) == []
     assert (await store.conversations.get("t")).message_count == 0
     assert await store.conversations.get_buffer("t") is None
+
+
+@pytest.mark.xfail(strict=True, reason="the count of a conversation outlives its channel")
+@pytest.mark.parametrize("how", ["channel without a value", "state without the channel"])
+async def test_a_state_without_messages_counts_none(how: str, saver: ConversationSaver, store: Memory) -> None:
+    writer = Writer(saver)
+    await writer.put(messages=said("a", "b"))
+    if how == "channel without a value":
+        version = saver.get_next_version(writer.versions["messages"], None)
+        state = checkpoint({}, {"messages": version})
+        await saver.aput(writer.config, state, {"source": "loop", "step": 5}, {"messages": version})
+    else:
+        await Writer(saver).put(topic="x")
+
+    assert await texts(store) == []
+    assert (await store.conversations.get("t")).message_count == 0
 
 
 async def test_messages_without_ids_that_say_the_same_are_said_twice(saver: ConversationSaver, store: Memory) -> None:
