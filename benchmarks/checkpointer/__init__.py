@@ -1,0 +1,1 @@
+"""The checkpointer beside LangGraph's own savers: `python -m benchmarks.checkpointer --help`."""

@@ -1,0 +1,201 @@
+"""Single operations, timed one at a time: the contenders take turns in random order.
+
+An operation is made ready first, without being timed; then nothing but the saver's own call is.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from benchmarks.checkpointer.contenders import Contender
+from benchmarks.checkpointer.conversation import Thread
+from benchmarks.checkpointer.measured import Result
+from benchmarks.checkpointer.proxy import Proxy
+
+WARM = 4
+"""Operations that are not counted, before those that are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A call to time, and how to make sure afterwards that it did what it should."""
+
+    call: Callable[[], Awaitable[Any]]
+    check: Callable[[Any], None] = lambda _: None
+
+    async def __call__(self) -> None:
+        """Call and check, without a watch."""
+        self.check(await self.call())
+
+
+Cell = Callable[[Contender, random.Random, int], AsyncIterator[Operation]]
+"""Gives operations to time, one after the other, for about so many iterations."""
+
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """No garbage is collected meanwhile: a full collection takes longer than any operation here."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+async def threads(contender: Contender, chance: random.Random, length: int, count: int) -> list[Thread]:
+    """New threads with conversations of this length, stored and loaded."""
+    made = [Thread(contender.saver, f"thread-{next(_numbers)}-{length}", chance) for _ in range(count)]
+    for thread in made:
+        await thread.begin(length)
+    await contender.settle()
+    return made
+
+
+def _enough(length: int, iterations: int) -> int:
+    """So many threads that none grows by more than a tenth while it is measured."""
+    return max(3, -(-(iterations + WARM) * 10 // length))
+
+
+def aput(length: int, *, fresh: bool = False) -> Cell:
+    """One more answer is appended to the list and put.
+
+    With `fresh`, a saver that knows nothing has just loaded the list.
+    """
+
+    async def operations(contender: Contender, chance: random.Random, iterations: int) -> AsyncIterator[Operation]:
+        for thread in itertools.cycle(await threads(contender, chance, length, _enough(length, iterations))):
+            if fresh:
+                await thread.load(contender.fresh())
+            checkpoint, metadata, versions = thread.appended()
+            yield Operation(partial(thread.put, checkpoint, metadata, versions))
+
+    return operations
+
+
+def aput_writes(length: int) -> Cell:
+    """What a task wrote, on a checkpoint that nobody reads."""
+
+    async def operations(contender: Contender, chance: random.Random, iterations: int) -> AsyncIterator[Operation]:
+        for thread in itertools.cycle(await threads(contender, chance, length, max(3, iterations // 4))):
+            writes, task = thread.writes(), str(uuid.UUID(int=chance.getrandbits(128)))
+            yield Operation(partial(contender.saver.aput_writes, thread.config, writes, task, "~__pregel_pull, agent"))
+
+    return operations
+
+
+def aget_tuple(length: int, *, first: bool = False) -> Cell:
+    """The newest checkpoint of a thread that was read before; with `first`, by a saver that knows nothing."""
+
+    async def operations(contender: Contender, chance: random.Random, _: int) -> AsyncIterator[Operation]:
+        for thread in itertools.cycle(await threads(contender, chance, length, 4)):
+            saver = contender.fresh() if first else contender.saver
+            yield Operation(partial(saver.aget_tuple, thread.newest), partial(_check, thread))
+
+    return operations
+
+
+def _check(thread: Thread, found: Any) -> None:
+    messages = found.checkpoint["channel_values"]["messages"]
+    if len(messages) != len(thread.messages) or messages[-1] != thread.messages[-1]:
+        raise AssertionError(f"{type(thread.saver).__name__} gave another conversation than the one it was given.")
+
+
+async def _listed(contender: Contender, thread: Thread, limit: int) -> list[Any]:
+    return [each async for each in contender.saver.alist(thread.newest, limit=limit)]
+
+
+def _check_list(thread: Thread, limit: int, listed: list[Any]) -> None:
+    if len(listed) != limit:
+        raise AssertionError(f"{type(thread.saver).__name__} listed {len(listed)} checkpoints instead of {limit}.")
+    _check(thread, listed[0])
+
+
+def alist(limit: int, checkpoints: int) -> Cell:
+    """The newest checkpoints of a thread that grew by a message at each."""
+
+    async def operations(contender: Contender, chance: random.Random, _: int) -> AsyncIterator[Operation]:
+        made = await threads(contender, chance, 1, 2)
+        for thread in made:
+            for _number in range(checkpoints - 1):
+                await thread.put(*thread.appended())
+        await contender.settle()
+        for thread in itertools.cycle(made):
+            yield Operation(partial(_listed, contender, thread, limit), partial(_check_list, thread, limit))
+
+    return operations
+
+
+CELLS: dict[str, Cell] = {
+    "aput-10": aput(10),
+    "aput-100": aput(100),
+    "aput-1000": aput(1000),
+    "aput-1000-fresh": aput(1000, fresh=True),
+    "aput_writes": aput_writes(100),
+    "aget_tuple-10": aget_tuple(10),
+    "aget_tuple-100": aget_tuple(100),
+    "aget_tuple-1000": aget_tuple(1000),
+    "aget_tuple-1000-first": aget_tuple(1000, first=True),
+    "alist-10": alist(10, 100),
+}
+
+
+async def measure(
+    cell: Cell,
+    result: Result,
+    contenders: Sequence[Contender],
+    iterations: int,
+    chance: random.Random,
+    advance: Callable[[], None],
+) -> None:
+    """Time this cell, in milliseconds."""
+    order = [(each, cell(each, chance, iterations)) for each in contenders]
+    for contender, operations in order:
+        for _ in range(WARM):
+            await (await anext(operations))()
+            await contender.settle()
+    with undisturbed():
+        for _ in range(iterations):
+            chance.shuffle(order)
+            for contender, operations in order:
+                operation = await anext(operations)
+                began = time.perf_counter()
+                found = await operation.call()
+                result.of(contender.name).samples.append((time.perf_counter() - began) * 1000)
+                operation.check(found)
+                await contender.settle()
+            advance()
+
+
+async def count(
+    cell: Cell,
+    result: Result,
+    contenders: Sequence[Contender],
+    proxy: Proxy,
+    chance: random.Random,
+    iterations: int = 5,
+) -> None:
+    """Count the round trips and the bytes of this cell's operation."""
+    for contender in contenders:
+        operations = cell(contender, chance, iterations)
+        for _ in range(WARM):
+            await (await anext(operations))()
+        for _ in range(iterations):
+            operation = await anext(operations)
+            await contender.settle()
+            await proxy.take()
+            await operation()
+            result.of(contender.name).traffic.append(await proxy.take())

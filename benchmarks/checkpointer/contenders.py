@@ -1,0 +1,137 @@
+"""The savers that are compared, each opened the way its documentation says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+import asyncpg
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from benchmarks.checkpointer.rows import OFFICIAL, OURS
+from memory_plugin import Memory
+from memory_plugin.settings import Settings
+
+POOL = 8
+"""Connections at the most, of each side."""
+
+_SIZE = """
+SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^(pg_|information_schema)'
+"""
+
+
+async def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A saver under test.
+
+    `settle` ends the work that it has put off, `fresh` makes a saver that knows nothing yet over the
+    same database, `size` is the bytes that its tables take up.
+    """
+
+    name: str
+    saver: BaseCheckpointSaver[Any]
+    fresh: Callable[[], BaseCheckpointSaver[Any]]
+    size: Callable[[], Awaitable[int]]
+    settle: Callable[[], Awaitable[object]] = _nothing
+
+
+TITLES = {
+    OURS: ("ConversationSaver", "memory-plugin"),
+    OFFICIAL: ("AsyncPostgresSaver", "langgraph-checkpoint-postgres"),
+    "sqlite": ("AsyncSqliteSaver", "langgraph-checkpoint-sqlite"),
+}
+
+
+def titles() -> dict[str, str]:
+    """By name: the class, and the version of its package where that is installed."""
+    return {name: f"{kind} ({package} {version(package)})" for name, (kind, package) in TITLES.items() if _has(name)}
+
+
+def _has(name: str) -> bool:
+    return name != "sqlite" or find_spec("aiosqlite") is not None
+
+
+async def _tables_size(url: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("VACUUM")
+        return cast("int", await connection.fetchval(_SIZE))
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def open_ours(url: str) -> AsyncIterator[Contender]:
+    """Our saver, without an embedder as `ConversationSaver.from_conn_string` opens it; words are indexed."""
+    async with Memory.open(url, embeddings=False, settings=Settings(pool_size=POOL)) as memory:
+        yield Contender(
+            OURS,
+            memory.checkpointer,
+            fresh=memory.make_checkpointer,
+            size=lambda: _tables_size(url),
+            settle=memory.indexed,
+        )
+
+
+@asynccontextmanager
+async def open_official(url: str) -> AsyncIterator[Contender]:
+    """LangGraph's saver for PostgreSQL over a pool."""
+    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+    from psycopg import AsyncConnection
+    from psycopg.rows import DictRow, dict_row
+    from psycopg_pool import AsyncConnectionPool
+
+    pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
+        url,
+        min_size=1,
+        max_size=POOL,
+        open=False,
+        kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
+    )
+    async with pool:
+        saver = AsyncPostgresSaver(pool)
+        await saver.setup()
+        yield Contender(OFFICIAL, saver, fresh=lambda: AsyncPostgresSaver(pool), size=lambda: _tables_size(url))
+
+
+@asynccontextmanager
+async def open_sqlite(path: Path, *, synchronous: bool) -> AsyncIterator[Contender]:
+    """LangGraph's saver for SQLite, which keeps a journal as it chooses itself."""
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    async with AsyncSqliteSaver.from_conn_string(str(path)) as saver:
+        await saver.setup()
+        if not synchronous:
+            await saver.conn.execute("PRAGMA synchronous = OFF")
+
+        async def size() -> int:
+            await saver.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return path.stat().st_size
+
+        yield Contender("sqlite", saver, fresh=lambda: AsyncSqliteSaver(saver.conn), size=size)
+
+
+@asynccontextmanager
+async def open_all(
+    urls: dict[str, str], sqlite: Path | None = None, *, synchronous: bool = False
+) -> AsyncIterator[list[Contender]]:
+    """The contenders over these databases, with SQLite where a file is named and its package installed."""
+    async with AsyncExitStack() as stack:
+        opened = [
+            await stack.enter_async_context(open_ours(urls[OURS])),
+            await stack.enter_async_context(open_official(urls[OFFICIAL])),
+        ]
+        if sqlite is not None and _has("sqlite"):
+            opened.append(await stack.enter_async_context(open_sqlite(sqlite, synchronous=synchronous)))
+        yield opened

@@ -1,0 +1,140 @@
+"""Conversations of a realistic size, and the state of a thread as a graph holds it."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointMetadata, CheckpointTuple
+from langgraph.checkpoint.base.id import uuid6
+
+HUMAN_LENGTH, AI_LENGTH = 150, 600
+"""Characters in a message."""
+
+_WORDS = """
+the a of to and in that is for on with as at by from this order parcel customer account invoice refund address
+payment shipment delay warehouse ticket agent reply please thanks tomorrow yesterday Monday policy contract renewal
+upgrade seat flight hotel booking passport airport train station Lyon Berlin Kyoto Lisbon weather forecast meeting
+calendar reminder project deadline review budget estimate quarter revenue report chart table column average median
+database index query server cluster latency error retry token model prompt context window summary detail example
+first second third next before after because although however therefore perhaps certainly usually rarely quickly
+check confirm cancel change create update remove describe explain compare recommend translate schedule arrive leave
+""".split()
+
+
+def _text(chance: random.Random, length: int) -> str:
+    words: list[str] = []
+    size = 0
+    while size < length:
+        words.append(chance.choice(_WORDS) if chance.random() < 0.93 else str(chance.randrange(10_000)))
+        size += len(words[-1]) + 1
+    return " ".join(words)[:length]
+
+
+def human(chance: random.Random) -> HumanMessage:
+    """What a person says in one turn."""
+    return HumanMessage(_text(chance, chance.randint(HUMAN_LENGTH - 50, HUMAN_LENGTH + 50)), id=_id(chance))
+
+
+def ai(chance: random.Random) -> AIMessage:
+    """What a model answers, with what providers say about the answer."""
+    read, written = chance.randint(500, 9000), chance.randint(100, 200)
+    return AIMessage(
+        _text(chance, chance.randint(AI_LENGTH - 150, AI_LENGTH + 150)),
+        id=f"run-{_id(chance)}",
+        response_metadata={
+            "model_name": "model-large-2026-05",
+            "model_provider": "provider",
+            "finish_reason": "stop",
+            "system_fingerprint": f"fp_{chance.getrandbits(40):010x}",
+        },
+        usage_metadata={
+            "input_tokens": read,
+            "output_tokens": written,
+            "total_tokens": read + written,
+            "input_token_details": {"cache_read": read // 2},
+        },
+    )
+
+
+def conversation(chance: random.Random, length: int) -> list[BaseMessage]:
+    """So many messages, in turns."""
+    return [ai(chance) if place % 2 else human(chance) for place in range(length)]
+
+
+def _id(chance: random.Random) -> str:
+    return str(uuid.UUID(int=chance.getrandbits(128), version=4))
+
+
+class Thread:
+    """A thread as a graph works on it: the loaded list grows by one message at each put.
+
+    The objects in the list stay the same ones from put to put, as LangGraph's reducer leaves them.
+    """
+
+    def __init__(self, saver: BaseCheckpointSaver[Any], thread_id: str, chance: random.Random) -> None:
+        self.saver = saver
+        self.thread_id = thread_id
+        self.messages: list[BaseMessage] = []
+        self.config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+        self._chance = chance
+        self._versions: dict[str, Any] = {}
+        self._step = -1
+
+    @property
+    def newest(self) -> RunnableConfig:
+        """The config that names the thread, not a checkpoint."""
+        return {"configurable": {"thread_id": self.thread_id, "checkpoint_ns": ""}}
+
+    async def begin(self, length: int) -> None:
+        """Store a conversation of this length, then load it as the next run of a graph does."""
+        next_version = self.saver.get_next_version
+        start = next_version(None, None)  # type: ignore[arg-type]
+        self._versions = {"__start__": start, "branch:to:agent": next_version(start, None)}  # type: ignore[arg-type]
+        await self.put(*self.appended(conversation(self._chance, length)))
+        await self.load()
+
+    async def load(self, saver: BaseCheckpointSaver[Any] | None = None) -> None:
+        """Take the state from the database, as seen by this saver from now on."""
+        self.saver = saver or self.saver
+        self.take(await self.saver.aget_tuple(self.newest))
+
+    def take(self, found: CheckpointTuple | None) -> None:
+        """Go on from this checkpoint."""
+        assert found is not None
+        self.config = found.config
+        self.messages = found.checkpoint["channel_values"]["messages"]
+        self._versions = dict(found.checkpoint["channel_versions"])
+
+    def appended(self, new: Sequence[BaseMessage] = ()) -> tuple[Checkpoint, CheckpointMetadata, dict[str, Any]]:
+        """What the next put stores: the list with one more answer, or with these messages."""
+        self.messages = [*self.messages, *(new or (ai(self._chance),))]
+        version = self.saver.get_next_version(self._versions.get("messages"), None)  # type: ignore[arg-type]
+        self._versions["messages"] = version
+        self._step += 1
+        checkpoint: Checkpoint = {
+            "v": 4,
+            "ts": "2026-05-05T05:05:05.050505+00:00",
+            "id": str(uuid6(clock_seq=self._step % 16000)),
+            "channel_values": {"messages": self.messages},
+            "channel_versions": dict(self._versions),
+            "versions_seen": {
+                "__input__": {},
+                "__start__": {"__start__": self._versions["__start__"]},
+                "agent": {"branch:to:agent": self._versions["branch:to:agent"]},
+            },
+            "updated_channels": ["messages"],
+        }
+        return checkpoint, {"source": "loop", "step": self._step, "parents": {}}, {"messages": version}
+
+    async def put(self, checkpoint: Checkpoint, metadata: CheckpointMetadata, versions: dict[str, Any]) -> None:
+        """The put itself: nothing but the saver's own work."""
+        self.config = await self.saver.aput(self.config, checkpoint, metadata, versions)
+
+    def writes(self) -> list[tuple[str, Any]]:
+        """What a node's task writes."""
+        return [("messages", [ai(self._chance)]), ("branch:to:tools", None)]
