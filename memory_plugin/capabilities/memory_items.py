@@ -22,10 +22,10 @@ from memory_plugin.capabilities.memory_filters import (
     pattern_condition,
     prefix_condition,
 )
-from memory_plugin.capabilities.memory_lanes import JoinedCalls, SharedReads
 from memory_plugin.capabilities.memory_values import check_path, json_object, normalised_hash
 from memory_plugin.capabilities.memory_writes import LIVE, REPLACE, STILL_OPEN, MemoryWrites, fill
 from memory_plugin.db.database import Database, Record
+from memory_plugin.db.lanes import JoinedCalls, SharedReads
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.jsonable import loads_exact
 from memory_plugin.types import Namespace, uuid7

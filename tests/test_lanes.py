@@ -9,8 +9,8 @@ import pytest
 
 from memory_plugin.capabilities.memories import Memories
 from memory_plugin.capabilities.memory_items import ItemKey, ItemPut, ItemQuery
-from memory_plugin.capabilities.memory_lanes import JoinedCalls
 from memory_plugin.db.database import Database
+from memory_plugin.db.lanes import JoinedCalls
 from memory_plugin.errors import DatabaseUnavailableError, InvalidInputError
 
 
