@@ -7,39 +7,11 @@ a later put sees the deletion, and neither waits for the other while it holds wh
 
 from __future__ import annotations
 
-LOCK_THREADS = """
-SELECT thread_id FROM {s}.conversations WHERE tenant_id = $1 AND thread_id = ANY ($2) ORDER BY thread_id FOR UPDATE
-"""
-
 LOCK_RUNS = """
 SELECT thread_id FROM {s}.conversations
 WHERE tenant_id = $1 AND thread_id IN (
     SELECT thread_id FROM {s}.checkpoints WHERE tenant_id = $1 AND metadata ->> 'run_id' = ANY ($2))
 ORDER BY thread_id FOR UPDATE
-"""
-
-# $2 are the threads that were locked; what may be there without a conversation goes by $3
-DELETE_THREADS = """
-WITH c AS (DELETE FROM {s}.conversations WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
-m AS (DELETE FROM {s}.messages WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
-k AS (DELETE FROM {s}.checkpoints WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
-b AS (DELETE FROM {s}.checkpoint_blobs WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
-w AS (DELETE FROM {s}.checkpoint_writes WHERE tenant_id = $1 AND thread_id = ANY ($3) RETURNING 1),
-p AS (DELETE FROM {s}.passages WHERE tenant_id = $1 AND thread_id = ANY ($2) AND kind = 2 RETURNING 1),
-q AS (
-    -- a row that the indexer holds is removed by the indexer: waiting for it here could be a deadlock
-    DELETE FROM {s}.index_queue WHERE (tenant_id, kind, item) IN (
-        SELECT tenant_id, kind, item FROM {s}.index_queue
-        WHERE tenant_id = $1 AND kind = 2 AND item = ANY ($2) FOR UPDATE SKIP LOCKED)
-    RETURNING 1
-),
-g AS (DELETE FROM {s}.working_memory WHERE tenant_id = $1 AND scope = 'chat' AND scope_id = ANY ($3) RETURNING 1),
-s AS (DELETE FROM {s}.agent_settings WHERE tenant_id = $1 AND scope = 'thread' AND scope_id = ANY ($3) RETURNING 1)
-SELECT (SELECT count(*) FROM c) AS conversations, (SELECT count(*) FROM m) AS messages,
-       (SELECT count(*) FROM k) AS checkpoints, (SELECT count(*) FROM b) AS checkpoint_blobs,
-       (SELECT count(*) FROM w) AS checkpoint_writes, (SELECT count(*) FROM p) AS passages,
-       (SELECT count(*) FROM q) AS index_queue, (SELECT count(*) FROM g) AS working_memory,
-       (SELECT count(*) FROM s) AS agent_settings
 """
 
 # a delta channel keeps its value in the writes since its last snapshot: a checkpoint that
@@ -63,7 +35,7 @@ def _needs(row: str, candidates: str) -> str:
 _DELTA_CHANNELS = "ARRAY(SELECT jsonb_object_keys(c.metadata -> 'counters_since_delta_snapshot'))"
 
 
-def _needed_chain(heads: str) -> str:
+def needed_chain(heads: str) -> str:
     """A recursive part `needed`: the heads, and the ancestors that their delta channels live on."""
     return f"""needed AS (
     SELECT c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.parent_checkpoint_id,
@@ -87,7 +59,7 @@ WITH RECURSIVE latest AS (
     FROM {s}.checkpoints WHERE tenant_id = $1 AND thread_id = ANY ($2)
     ORDER BY thread_id, checkpoint_ns, checkpoint_id DESC
 ), """
-    + _needed_chain("latest")
+    + needed_chain("latest")
     + """, doomed AS (
     SELECT c.thread_id, c.checkpoint_ns, c.checkpoint_id FROM {s}.checkpoints c
     WHERE c.tenant_id = $1 AND c.thread_id = ANY ($2)
@@ -148,7 +120,7 @@ WITH RECURSIVE asked AS (
       AND NOT EXISTS (SELECT FROM asked a WHERE a.thread_id = c.thread_id AND a.checkpoint_ns = c.checkpoint_ns
                       AND a.checkpoint_id = c.checkpoint_id)
 ), """
-    + _needed_chain("heads")
+    + needed_chain("heads")
     + """, doomed AS (
     SELECT * FROM asked a
     WHERE NOT EXISTS (SELECT FROM needed n WHERE n.thread_id = a.thread_id AND n.checkpoint_ns = a.checkpoint_ns

@@ -11,25 +11,20 @@ by channel and version, unchanged ones are not written again.
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from memory_plugin.capabilities import checkpoint_sql as sql
 from memory_plugin.capabilities import checkpoint_upkeep_sql as upkeep
+from memory_plugin.capabilities.thread_removal import DELETE_THREADS, LOCK_THREADS, remove_locked
+from memory_plugin.capabilities.thread_removal import unlocked as _unlocked
 from memory_plugin.db.database import Database, Record
-from memory_plugin.errors import DatabaseError, InvalidInputError
+from memory_plugin.errors import InvalidInputError
 
 Range = tuple[int, int]
 """Messages from the first `seq` up to, not including, the second."""
-
-T = TypeVar("T")
-
-_DEADLOCK = "40P01"
-_DEADLOCKS = 5
 
 FIRST_PAGE = 8
 NEXT_PAGE = 64
@@ -271,7 +266,7 @@ class Checkpoints:
     async def delete_threads(self, thread_ids: Sequence[str]) -> dict[str, int]:
         """Remove threads with everything in them; rows by table."""
         ids = list(thread_ids)
-        return await _unlocked(lambda: self._remove(upkeep.LOCK_THREADS, ids, upkeep.DELETE_THREADS, ids))
+        return await _unlocked(lambda: self._remove(LOCK_THREADS, ids, DELETE_THREADS, ids))
 
     async def delete_for_runs(self, run_ids: Sequence[str], conversation_channel: str = "messages") -> dict[str, int]:
         """Remove the checkpoints of these runs, and the messages that no other checkpoint has."""
@@ -285,25 +280,10 @@ class Checkpoints:
 
         Messages stay: they are the conversation, and what recall finds.
         """
-        return await _unlocked(lambda: self._remove(upkeep.LOCK_THREADS, list(thread_ids), upkeep.PRUNE))
+        return await _unlocked(lambda: self._remove(LOCK_THREADS, list(thread_ids), upkeep.PRUNE))
 
     async def _remove(self, lock: str, ids: Sequence[str], removal: str, *arguments: Any) -> dict[str, int]:
-        """Remove from the threads that could be locked, while nobody puts into them."""
-        row, cancelled = None, None
-        async with self._database.raw() as connection:
-            try:
-                async with connection.transaction():
-                    rows = await connection.fetch(self._database.sql(lock), self._tenant, ids)
-                    threads = [row["thread_id"] for row in rows]
-                    row = await connection.fetchrow(self._database.sql(removal), self._tenant, threads, *arguments)
-            except asyncio.CancelledError as error:
-                # whether BEGIN has reached the server cannot be known: closing rolls back in any case
-                connection.terminate()
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-        assert row is not None  # the counts
-        return dict(row)
+        return await remove_locked(self._database, self._tenant, lock, ids, removal, *arguments)
 
     async def copy_thread(self, source: str, target: str) -> None:
         """Copy a thread with its whole history; the ids of checkpoints stay.
@@ -324,18 +304,6 @@ class Checkpoints:
         return await self._database.fetch(
             self._database.sql(upkeep.DELTA_HISTORY), self._tenant, thread_id, namespace, list(channels), checkpoint_id
         )
-
-
-async def _unlocked(run: Callable[[], Awaitable[T]]) -> T:
-    """Run it again where PostgreSQL ended it to resolve a deadlock: it left nothing behind."""
-    for attempt in range(_DEADLOCKS):
-        try:
-            return await run()
-        except DatabaseError as error:
-            if error.sqlstate != _DEADLOCK:
-                raise
-            await asyncio.sleep(random.random() * 0.01 * 2**attempt)  # noqa: S311 - only to part them
-    return await run()
 
 
 def _put_statement(given: CheckpointPut) -> tuple[str, list[Any]]:
