@@ -40,8 +40,6 @@ class Operation:
 Cell = Callable[[Contender, random.Random, int], AsyncIterator[Operation]]
 """Gives operations to time, one after the other, for about so many iterations."""
 
-_numbers = itertools.count(1)
-
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
@@ -56,13 +54,19 @@ def undisturbed() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def threads(contender: Contender, chance: random.Random, length: int, count: int) -> list[Thread]:
-    """New threads with conversations of this length, stored and loaded."""
-    made = [Thread(contender.saver, f"thread-{next(_numbers)}-{length}", chance) for _ in range(count)]
-    for thread in made:
+async def threads(
+    contender: Contender, chance: random.Random, length: int, count: int, use: str = "messages"
+) -> list[Thread]:
+    """Threads with conversations of about this length, loaded; from the stock as far as it goes."""
+    stock = contender.stock.setdefault((use, length), [])
+    while len(stock) < count:
+        thread = Thread(contender.saver, f"{use}-{length}-{len(stock) + 1}", chance)
         await thread.begin(length)
+        stock.append(thread)
     await contender.settle()
-    return made
+    for thread in stock[:count]:
+        await thread.load(contender.saver)
+    return stock[:count]
 
 
 def _enough(length: int, iterations: int) -> int:
@@ -90,7 +94,7 @@ def aput_writes(length: int) -> Cell:
     """What a task wrote, on a checkpoint that nobody reads."""
 
     async def operations(contender: Contender, chance: random.Random, iterations: int) -> AsyncIterator[Operation]:
-        for thread in itertools.cycle(await threads(contender, chance, length, max(3, iterations // 4))):
+        for thread in itertools.cycle(await threads(contender, chance, length, max(3, iterations // 4), "writes")):
             writes, task = thread.writes(), str(uuid.UUID(int=chance.getrandbits(128)))
             yield Operation(partial(contender.saver.aput_writes, thread.config, writes, task, "~__pregel_pull, agent"))
 
@@ -128,9 +132,9 @@ def alist(limit: int, checkpoints: int) -> Cell:
     """The newest checkpoints of a thread that grew by a message at each."""
 
     async def operations(contender: Contender, chance: random.Random, _: int) -> AsyncIterator[Operation]:
-        made = await threads(contender, chance, 1, 2)
+        made = await threads(contender, chance, 1, 2, "history")
         for thread in made:
-            for _number in range(checkpoints - 1):
+            while len(thread.messages) < checkpoints:
                 await thread.put(*thread.appended())
         await contender.settle()
         for thread in itertools.cycle(made):
@@ -144,7 +148,7 @@ CELLS: dict[str, Cell] = {
     "aput-100": aput(100),
     "aput-1000": aput(1000),
     "aput-1000-fresh": aput(1000, fresh=True),
-    "aput_writes": aput_writes(100),
+    "aput_writes": aput_writes(10),
     "aget_tuple-10": aget_tuple(10),
     "aget_tuple-100": aget_tuple(100),
     "aget_tuple-1000": aget_tuple(1000),

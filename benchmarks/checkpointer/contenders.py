@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, cast
 import asyncpg
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from benchmarks.checkpointer.conversation import Thread
 from benchmarks.checkpointer.rows import OFFICIAL, OURS
 from memory_plugin import Memory
 from memory_plugin.settings import Settings
@@ -36,7 +37,7 @@ class Contender:
     """A saver under test.
 
     `settle` ends the work that it has put off, `fresh` makes a saver that knows nothing yet over the
-    same database, `size` is the bytes that its tables take up.
+    same database, `size` is the bytes that its tables take up, `stock` the threads that are in it.
     """
 
     name: str
@@ -44,6 +45,11 @@ class Contender:
     fresh: Callable[[], BaseCheckpointSaver[Any]]
     size: Callable[[], Awaitable[int]]
     settle: Callable[[], Awaitable[object]] = _nothing
+    stock: dict[tuple[str, int], list[Thread]] = field(default_factory=dict)
+
+    def with_stock_of(self, other: Contender) -> Contender:
+        """This saver over the same database as the other one: it finds the same threads."""
+        return replace(self, stock=other.stock)
 
 
 TITLES = {

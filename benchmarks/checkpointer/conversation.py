@@ -82,6 +82,7 @@ class Thread:
         self.messages: list[BaseMessage] = []
         self.config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
         self._chance = chance
+        self._begun: CheckpointTuple | None = None
         self._versions: dict[str, Any] = {}
         self._step = -1
 
@@ -96,7 +97,12 @@ class Thread:
         start = next_version(None, None)  # type: ignore[arg-type]
         self._versions = {"__start__": start, "branch:to:agent": next_version(start, None)}  # type: ignore[arg-type]
         await self.put(*self.appended(conversation(self._chance, length)))
-        await self.load()
+        self._begun = await self.saver.aget_tuple(self.newest)
+        self.take(self._begun)
+
+    def rewind(self) -> None:
+        """Go on from the first checkpoint once more: what is put next is a fork of it."""
+        self.take(self._begun)
 
     async def load(self, saver: BaseCheckpointSaver[Any] | None = None) -> None:
         """Take the state from the database, as seen by this saver from now on."""

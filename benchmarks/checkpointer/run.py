@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,18 +10,23 @@ from dataclasses import dataclass
 
 from benchmarks.checkpointer.cells import CELLS, aget_tuple, aput, aput_writes, count, measure
 from benchmarks.checkpointer.contenders import Contender, open_all, titles
+from benchmarks.checkpointer.load import LOADS, measure_load
 from benchmarks.checkpointer.measured import Result
 from benchmarks.checkpointer.proxy import Proxy, running_proxy
 from benchmarks.checkpointer.report import Report, machine
-from benchmarks.checkpointer.rows import BY_KEY, ROWS
+from benchmarks.checkpointer.rows import ROWS
 from benchmarks.checkpointer.server import Server, open_server, through, upstream_of
+from benchmarks.checkpointer.turns import measure_turns
 
 DELAYED = {
     "aput-1000-1ms": (aput(1000), 0.001),
     "aput-1000-10ms": (aput(1000), 0.010),
     "aget_tuple-100-1ms": (aget_tuple(100), 0.001),
-    "aput_writes-1ms": (aput_writes(100), 0.001),
+    "aput_writes-1ms": (aput_writes(10), 0.001),
 }
+_BY_TURNS = ("turn", "bytes")
+_SLICE = 10
+"""Steps of the progress bar that a slice of throughput is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,9 @@ Advance = Callable[[str, float], None]
 def steps(plan: Plan) -> int:
     """How many steps a run takes: an operation of each contender is one, so is a turn, a slice is ten."""
     size, chosen = plan.size, [row for row in ROWS if row.group in plan.groups]
-    latency = sum(row.key in CELLS or row.key in DELAYED for row in chosen) * size.iterations
-    return latency
+    total = sum(row.key in CELLS or row.key in DELAYED for row in chosen) * size.iterations
+    total += sum(row.key in LOADS for row in chosen) * size.slices * _SLICE * 3
+    return total + (size.turns if any(row.group in _BY_TURNS for row in chosen) else 0)
 
 
 async def run(plan: Plan, advance: Advance) -> Report:
@@ -65,6 +70,8 @@ async def run(plan: Plan, advance: Advance) -> Report:
     async with open_server(plan.url, synchronous=plan.synchronous) as server:
         version = await server.version()
         await _single_operations(plan, server, results, advance)
+        await _turns(plan, server, results, advance)
+        await _load(plan, server, results, advance)
     return Report(
         list(results.values()),
         titles(),
@@ -96,7 +103,7 @@ async def _single_operations(plan: Plan, server: Server, results: dict[str, Resu
                 chance,
                 lambda: advance(key, 1),  # noqa: B023
             )
-        async with _far_away(urls) as (proxy, distant):
+        async with _far_away(urls, contenders) as (proxy, distant):
             for key in local:
                 await count(CELLS[key], results[key], distant, proxy, chance)
             for key in delayed:
@@ -114,11 +121,51 @@ async def _single_operations(plan: Plan, server: Server, results: dict[str, Resu
                 await proxy.delay(0)
 
 
+async def _turns(plan: Plan, server: Server, results: dict[str, Result], advance: Advance) -> None:
+    """The turns give rows of two groups: what nobody asked for is measured, and not shown."""
+    if not any(result.row.group in _BY_TURNS for result in results.values()):
+        return
+    shown = {row.key: results.get(row.key, Result(row)) for row in ROWS if row.group in _BY_TURNS}
+    async with (
+        server.databases("turns") as urls,
+        open_all(urls, server.directory / "turns.sqlite", synchronous=plan.synchronous) as contenders,
+    ):
+        await measure_turns(
+            shown,
+            contenders,
+            turns=plan.size.turns,
+            chance=random.Random(plan.seed),
+            advance=lambda done: advance("turns of an agent", done),
+        )
+
+
+async def _load(plan: Plan, server: Server, results: dict[str, Result], advance: Advance) -> None:
+    keys = [key for key in LOADS if key in results]
+    if not keys:
+        return
+    async with (
+        server.databases("load") as urls,
+        open_all(urls, server.directory / "load.sqlite", synchronous=plan.synchronous) as contenders,
+    ):
+        for key in keys:
+            await measure_load(
+                key,
+                results[key],
+                contenders,
+                tasks=plan.size.tasks,
+                slices=plan.size.slices,
+                seconds=plan.size.seconds,
+                chance=random.Random(plan.seed),
+                advance=lambda done: advance(key, done * _SLICE),  # noqa: B023
+            )
+
+
 @asynccontextmanager
-async def _far_away(urls: dict[str, str]) -> AsyncIterator[tuple[Proxy, list[Contender]]]:
+async def _far_away(urls: dict[str, str], near: Sequence[Contender]) -> AsyncIterator[tuple[Proxy, list[Contender]]]:
     """The same databases by way of a proxy."""
+    by_name = {each.name: each for each in near}
     async with (
         running_proxy(*upstream_of(list(urls.values()))) as proxy,
         open_all({name: through(url, proxy.port) for name, url in urls.items()}) as contenders,
     ):
-        yield proxy, contenders
+        yield proxy, [each.with_stock_of(by_name[each.name]) for each in contenders]
