@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from memory_plugin.db.urls import hide_secrets
 from memory_plugin.errors import ConfigurationError, MemoryPluginError
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ MOST_COUNTED = 1_000_000
 _PREFIX = "MEMORY_"
 _OTHER_VARIABLES = ("MEMORY_MCP_", "MEMORY_DEMO_")
 """Beginnings of variables that belong to the server and to the demo."""
-
-_PASSWORD = re.compile(r"(//[^:@/?#]*):.*@")
-_PASSWORD_PARAMETER = re.compile(r"(?i)((?:ssl)?password)=[^&#]*")
 
 _SERVER = """
 SELECT current_setting('server_version') AS version, current_database() AS name, current_user AS role,
@@ -135,11 +132,6 @@ def shown(value: object) -> str:
     if isinstance(value, SecretStr):
         return hide_secrets(value.get_secret_value())
     return str(value)
-
-
-def hide_secrets(url: str) -> str:
-    """The URL without passwords, wherever they stand in it; rather too much is hidden than too little."""
-    return _PASSWORD_PARAMETER.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", url))
 
 
 def _variable(name: str) -> str:

@@ -12,6 +12,7 @@
     ├── WrongLoopError              a sync method was called on the event loop that owns the store
     └── DatabaseError               something the database said
         ├── DatabaseUnavailableError   no connection: refused, timed out, shut down, credentials
+        │   └── OutcomeUnknownError    it was lost in the middle: the operation may have been applied
         ├── ExtensionMissingError      pgvector is not there and may not be created
         ├── SchemaVersionError         the schema is behind or ahead of this version of the library
         ├── EmbeddedDatabaseError      the embedded server could not be started or stopped
@@ -76,7 +77,29 @@ class DatabaseError(MemoryPluginError):
 
 
 class DatabaseUnavailableError(DatabaseError):
-    """No usable connection: refused, timed out, wrong credentials, or the server went away."""
+    """No usable connection: refused, timed out, wrong credentials, or the server went away.
+
+    Nothing was applied, except where it is an `OutcomeUnknownError`.
+
+    Attributes:
+        passing: it may be over in a moment, as when a server restarts; trying again makes sense.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str | None = None, passing: bool = False) -> None:
+        super().__init__(message, sqlstate=sqlstate)
+        self.passing = passing
+
+
+class OutcomeUnknownError(DatabaseUnavailableError):
+    """The connection was lost after the operation was sent: it may have been applied, or not.
+
+    Attributes:
+        repeatable: doing it again leaves the same as doing it once.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str | None = None, repeatable: bool = False) -> None:
+        super().__init__(message, sqlstate=sqlstate, passing=True)
+        self.repeatable = repeatable
 
 
 class ExtensionMissingError(DatabaseError):

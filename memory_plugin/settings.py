@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     statement_timeout: float | None = Field(
         default=None, gt=0, description="seconds after which the database ends a statement; unset means its own setting"
     )
+    retry_seconds: float = Field(
+        default=10.0, ge=0, description="seconds for which an operation is tried again when its connection failed"
+    )
     prepared_statements: bool = Field(
         default=True,
         description="use named prepared statements; set to false behind a pooler that does not track them",

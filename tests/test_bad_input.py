@@ -10,7 +10,8 @@ import pytest
 
 from memory_plugin import errors
 from memory_plugin.core import MemoryCore
-from memory_plugin.db.database import Database, hide_password, normalise_url, quote_schema, translate
+from memory_plugin.db.database import Database, normalise_url, quote_schema, translate
+from memory_plugin.db.urls import hide_secrets
 from tests.conftest import as_user, run_sql, with_database
 
 
@@ -114,9 +115,9 @@ def test_urls_of_every_spelling_are_taken(given: str, expected: str) -> None:
 
 
 def test_a_password_is_never_shown() -> None:
-    assert hide_password("postgresql://u:p%40ss@h/d") == "postgresql://u:***@h/d"
-    assert "hunter2" not in hide_password("postgresql://u@/d?host=/run&password=hunter2")
-    assert "hunter2" not in hide_password("postgresql://u:pa/hunter2@h/d")
+    assert hide_secrets("postgresql://u:p%40ss@h/d") == "postgresql://u:***@h/d"
+    assert "hunter2" not in hide_secrets("postgresql://u@/d?host=/run&password=hunter2")
+    assert "hunter2" not in hide_secrets("postgresql://u:pa/hunter2@h/d")
     assert "hunter2" not in repr(Database("postgresql://u:hunter2@h/d"))
 
 

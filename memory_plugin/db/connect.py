@@ -44,6 +44,7 @@ async def open_database(
             connect_timeout=settings.connect_timeout,
             statement_timeout=settings.statement_timeout,
             prepared=settings.prepared_statements,
+            retry_seconds=settings.retry_seconds,
         )
         try:
             yield database

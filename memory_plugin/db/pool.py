@@ -7,6 +7,7 @@ engine waits in the same line as the statements that run on the raw connection.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import Any, cast
 
@@ -39,6 +40,7 @@ class LoopPool(Pool):
         self._line: deque[asyncio.Future[ConnectionPoolEntry | None]] = deque()
         self._made = 0
         self._disposed = False
+        self._retired = 0.0
 
     # -- without awaiting
 
@@ -54,14 +56,22 @@ class LoopPool(Pool):
 
     def give(self, entry: ConnectionPoolEntry) -> None:
         """Take a connection back; a closed one leaves its place to another."""
-        if self._disposed and _is_open(entry):
-            cast("Any", entry).driver_connection.terminate()
+        if _is_open(entry) and (self._disposed or cast("Any", entry).starttime <= self._retired):
+            _driver(entry).terminate()
         if not _is_open(entry):
             self._vacate()
         elif (turn := self._next_turn()) is not None:
             turn.set_result(entry)
         else:
             self._idle.append(entry)
+
+    def retire(self) -> None:
+        """Replace every connection that there is now: the idle ones at once, the others when they come back."""
+        idle, self._idle = self._idle, []
+        self._made -= len(idle)
+        self._retired = time.time()
+        for entry in idle:
+            _driver(entry).terminate()
 
     def _vacate(self) -> None:
         if (turn := self._next_turn()) is not None:
@@ -154,7 +164,7 @@ class LoopPool(Pool):
                 idle.pop().close()
         finally:
             for entry in idle:  # closing was interrupted: no time for goodbyes
-                cast("Any", entry).driver_connection.terminate()
+                _driver(entry).terminate()
 
     def status(self) -> str:
         """The counts, for a log."""
@@ -171,6 +181,10 @@ class LoopPool(Pool):
     def checkedout(self) -> int:
         """Connections in use, or being opened."""
         return self._made - len(self._idle)
+
+
+def _driver(entry: ConnectionPoolEntry) -> Any:
+    return entry.driver_connection
 
 
 def _is_open(entry: ConnectionPoolEntry) -> bool:

@@ -1,0 +1,191 @@
+"""How connections are made, lent and taken back; SQLAlchemy's engine owns them."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Awaitable
+from types import TracebackType
+from typing import Any, cast
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+from sqlalchemy.util import greenlet_spawn
+
+from memory_plugin.db import dialect
+from memory_plugin.db.pool import LoopPool
+from memory_plugin.db.repeating import Patience
+from memory_plugin.db.translation import DRIVER_ERRORS, POOLER_STATES, Progress, translate
+from memory_plugin.errors import ConfigurationError, DatabaseUnavailableError, MemoryPluginError
+
+Connection = asyncpg.Connection
+
+_MARK = secrets.token_hex(6)
+_numbers = itertools.count(1)
+
+
+class _NamedConnection(asyncpg.Connection):
+    """Its prepared statements have names that no other process uses.
+
+    Behind a pooler that shares connections a name can then be missing, but never be another
+    client's statement.
+    """
+
+    def _get_unique_id(self, prefix: str) -> str:
+        return f"memory_{prefix}_{_MARK}_{next(_numbers):x}"
+
+
+class Connections:
+    """The connections to one database, on one event loop.
+
+    Args:
+        url: as asyncpg takes it.
+        target: what to call the database in errors.
+        pool_size: connections at the most; 0 opens one per operation.
+        options: for SQLAlchemy's engine.
+
+    Attributes:
+        pool: where idle connections are; None without pooling.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        target: str,
+        pool_size: int,
+        connect_timeout: float,
+        statement_timeout: float | None,
+        prepared: bool,
+        retry_seconds: float,
+        options: dict[str, Any],
+    ) -> None:
+        self._url = url
+        self._target = target
+        self._retry_seconds = retry_seconds
+        self._reached = False
+        self._arguments: dict[str, Any] = {
+            "timeout": connect_timeout,
+            "statement_cache_size": 1024 if prepared else 0,
+            "connection_class": _NamedConnection,
+        }
+        if statement_timeout is not None:
+            self._arguments["server_settings"] = {"statement_timeout": str(int(statement_timeout * 1000))}
+        pooling: dict[str, Any] = (
+            {"poolclass": LoopPool, "pool_size": pool_size, "pool_timeout": max(30.0, connect_timeout)}
+            if pool_size
+            else {"poolclass": NullPool}
+        )
+        self.engine: AsyncEngine = create_async_engine(
+            dialect.URL, async_creator=self._connect, pool_reset_on_return=None, **pooling, **options
+        )
+        self.pool = self._own_pool()
+
+    def _own_pool(self) -> LoopPool | None:
+        pool = self.engine.pool
+        return pool if isinstance(pool, LoopPool) else None
+
+    @property
+    def prepares(self) -> bool:
+        """Whether statements are prepared under names."""
+        return bool(self._arguments["statement_cache_size"])
+
+    async def _connect(self) -> Connection:
+        try:
+            return await asyncpg.connect(self._url, **self._arguments)
+        except ValueError as error:
+            raise ConfigurationError(f"The database URL cannot be read: {error}.") from error
+
+    async def borrow(self, patience: Patience | None) -> Lease:
+        """A connection that is not lying idle; tried again where the database was reached before.
+
+        Args:
+            patience: for how long; None begins anew.
+        """
+        while True:
+            try:
+                lease = await self._lease()
+            except DRIVER_ERRORS as error:
+                failed = self.translated(error, Progress.UNSENT)
+                if not (self._reached and isinstance(failed, DatabaseUnavailableError) and failed.passing):
+                    raise failed from error
+                patience = patience or Patience(self._retry_seconds)
+                if not await patience.pause():
+                    raise failed from error
+            else:
+                self._reached = True
+                return lease
+
+    async def _lease(self) -> Lease:
+        if self.pool is not None:
+            entry = await self.pool.acquire()
+            return Lease(cast("Connection", entry.driver_connection), self.pool, entry)
+        fairy = cast("Any", await self.engine.raw_connection())
+        return Lease(cast("Connection", fairy.driver_connection), None, fairy)
+
+    def translated(self, error: BaseException, progress: Progress) -> MemoryPluginError:
+        """The error of ours; where it tells of a pooler that loses prepared statements, they are given up."""
+        translated = translate(error, target=self._target, progress=progress)
+        if isinstance(translated, DatabaseUnavailableError) and translated.sqlstate in POOLER_STATES:
+            # the statement was not run: without names it can be, on new connections
+            translated.passing = self.prepares
+            self._arguments["statement_cache_size"] = 0
+            if translated.passing and self.pool is not None:
+                self.pool.retire()
+        return translated
+
+    async def close(self) -> None:
+        """Close every connection; what is in use when it comes back."""
+        await self.engine.dispose()
+        self.pool = self._own_pool()
+
+
+class Lease:
+    """A connection, and to whom it goes back."""
+
+    __slots__ = ("_holder", "_pool", "connection")
+
+    def __init__(self, connection: Connection, pool: LoopPool | None, holder: Any) -> None:
+        self.connection = connection
+        self._pool = pool
+        self._holder = holder
+
+    def give_back(self) -> Awaitable[Any] | None:
+        """What is left to await of it, if anything."""
+        if self._pool is None:
+            return greenlet_spawn(self._holder.close)
+        self._pool.give(self._holder)
+        return None
+
+
+class Borrowed:
+    """A connection for the length of an `async with`."""
+
+    __slots__ = ("_connections", "_lease", "_patience")
+
+    def __init__(self, connections: Connections, patience: Patience | None = None) -> None:
+        self._connections = connections
+        self._patience = patience
+
+    async def __aenter__(self) -> Connection:
+        pool = self._connections.pool
+        entry = pool.take() if pool is not None else None
+        if entry is None:
+            self._lease = await self._connections.borrow(self._patience)
+        else:
+            self._lease = Lease(cast("Connection", entry.driver_connection), pool, entry)
+        return self._lease.connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            connection = self._lease.connection
+            if not connection.is_closed() and connection.is_in_transaction():
+                connection.terminate()  # what was under way is not known: such a connection is not used again
+        rest = self._lease.give_back()
+        if rest is not None:
+            await rest
+        if isinstance(error, DRIVER_ERRORS):
+            raise self._connections.translated(error, Progress.SENT) from error
