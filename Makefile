@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum 
 USERS  := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 JOBS   ?= 2
 
-.PHONY: help demo test lint types contracts docstrings wheel check clean
+.PHONY: help demo test lint types contracts docstrings wheel check bench clean
 
 help: ## show what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -34,6 +34,9 @@ wheel: $(STAMP) ## build the wheel and try it in an empty environment
 	$(BIN)/python tests/try_wheel.py
 
 check: test lint types contracts docstrings wheel ## all that CI checks
+
+bench: $(STAMP) ## measure the checkpointer beside LangGraph's own; options in ARGS, as ARGS=--quick
+	@$(BIN)/python -m benchmarks.checkpointer $(ARGS)
 
 clean: ## remove what was built, not the demo's database
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

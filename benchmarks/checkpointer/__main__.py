@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -38,7 +39,9 @@ Examples:
 
 
 def command(
-    quick: Annotated[bool, typer.Option("--quick", help="About a minute: fewer operations, wider intervals.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="About a minute: fewer operations, wider intervals, no SQLite.")
+    ] = False,
     only: Annotated[str, typer.Option("--only", metavar="NAMES", help="Measure only these, with commas.")] = "",
     iterations: Annotated[
         int | None, typer.Option("--iterations", min=3, metavar="N", help="Operations timed in each cell.")
@@ -66,16 +69,16 @@ def command(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--only") from error
 
-    from benchmarks.checkpointer.report import END, BEGIN
+    from benchmarks.checkpointer.report import BEGIN, END
     from benchmarks.checkpointer.run import Plan, Size, run, steps
 
     if docs is not None and not (
         docs.is_file() and BEGIN in docs.read_text("utf-8") and END in docs.read_text("utf-8")
     ):
         raise typer.BadParameter(f"the page must have {BEGIN} and {END}.", param_hint="--write-docs")
-    size = Size(iterations=20, slices=2, seconds=0.5) if quick else Size()
+    size = Size(iterations=15, slices=2, seconds=0.5, sqlite=False) if quick else Size()
     if iterations is not None:
-        size = Size(iterations, size.turns, size.slices, size.seconds, size.tasks)
+        size = replace(size, iterations=iterations)
     plan = Plan(groups, size, seed=seed, url=url, synchronous=durable)
     with Progress(
         TextColumn("{task.description:<24}"),

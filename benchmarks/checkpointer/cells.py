@@ -143,18 +143,30 @@ def alist(limit: int, checkpoints: int) -> Cell:
     return operations
 
 
-CELLS: dict[str, Cell] = {
-    "aput-10": aput(10),
-    "aput-100": aput(100),
-    "aput-1000": aput(1000),
-    "aput-1000-fresh": aput(1000, fresh=True),
-    "aput_writes": aput_writes(10),
-    "aget_tuple-10": aget_tuple(10),
-    "aget_tuple-100": aget_tuple(100),
-    "aget_tuple-1000": aget_tuple(1000),
-    "aget_tuple-1000-first": aget_tuple(1000, first=True),
-    "alist-10": alist(10, 100),
+def cells(shrink: int = 1) -> dict[str, Cell]:
+    """By the key of the row; `shrink` makes conversations so many times shorter, to try the benchmark itself."""
+    long, medium, short = (max(length // shrink, 2) for length in (1000, 100, 10))
+    return {
+        "aput-10": aput(short),
+        "aput-100": aput(medium),
+        "aput-1000": aput(long),
+        "aput-1000-fresh": aput(long, fresh=True),
+        "aput_writes": aput_writes(short),
+        "aget_tuple-10": aget_tuple(short),
+        "aget_tuple-100": aget_tuple(medium),
+        "aget_tuple-1000": aget_tuple(long),
+        "aget_tuple-1000-first": aget_tuple(long, first=True),
+        "alist-10": alist(10, max(medium, 10)),
+    }
+
+
+DELAYED = {
+    "aput-1000-1ms": ("aput-1000", 0.001),
+    "aput-1000-10ms": ("aput-1000", 0.010),
+    "aget_tuple-100-1ms": ("aget_tuple-100", 0.001),
+    "aput_writes-1ms": ("aput_writes", 0.001),
 }
+"""Rows that are another row's operation, so many seconds of round trip away."""
 
 
 async def measure(

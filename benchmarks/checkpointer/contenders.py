@@ -122,8 +122,11 @@ async def open_sqlite(path: Path, *, synchronous: bool) -> AsyncIterator[Contend
             await saver.conn.execute("PRAGMA synchronous = OFF")
 
         async def size() -> int:
-            await saver.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            return path.stat().st_size
+            pages = await (await saver.conn.execute("PRAGMA page_count")).fetchone()
+            page = await (await saver.conn.execute("PRAGMA page_size")).fetchone()
+            assert pages is not None
+            assert page is not None
+            return int(pages[0]) * int(page[0])
 
         yield Contender("sqlite", saver, fresh=lambda: AsyncSqliteSaver(saver.conn), size=size)
 

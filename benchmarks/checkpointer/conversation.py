@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import uuid
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
@@ -15,24 +17,137 @@ from langgraph.checkpoint.base.id import uuid6
 HUMAN_LENGTH, AI_LENGTH = 150, 600
 """Characters in a message."""
 
-_WORDS = """
-the a of to and in that is for on with as at by from this order parcel customer account invoice refund address
-payment shipment delay warehouse ticket agent reply please thanks tomorrow yesterday Monday policy contract renewal
-upgrade seat flight hotel booking passport airport train station Lyon Berlin Kyoto Lisbon weather forecast meeting
-calendar reminder project deadline review budget estimate quarter revenue report chart table column average median
-database index query server cluster latency error retry token model prompt context window summary detail example
-first second third next before after because although however therefore perhaps certainly usually rarely quickly
-check confirm cancel change create update remove describe explain compare recommend translate schedule arrive leave
-""".split()
+_COMMON = [
+    "the",
+    "a",
+    "of",
+    "to",
+    "and",
+    "in",
+    "that",
+    "is",
+    "for",
+    "on",
+    "with",
+    "as",
+    "at",
+    "by",
+    "from",
+    "this",
+    "order",
+    "parcel",
+    "customer",
+    "account",
+    "invoice",
+    "refund",
+    "address",
+    "payment",
+    "shipment",
+    "delay",
+    "warehouse",
+    "ticket",
+    "agent",
+    "reply",
+    "please",
+    "thanks",
+    "tomorrow",
+    "policy",
+    "contract",
+    "renewal",
+    "upgrade",
+    "seat",
+    "flight",
+    "hotel",
+    "booking",
+    "train",
+    "station",
+    "weather",
+    "calendar",
+    "project",
+    "review",
+    "budget",
+    "report",
+    "table",
+    "query",
+    "server",
+    "latency",
+    "error",
+    "token",
+    "model",
+    "prompt",
+    "summary",
+    "detail",
+    "first",
+    "second",
+    "next",
+    "before",
+    "after",
+    "because",
+    "however",
+    "usually",
+    "check",
+    "confirm",
+    "cancel",
+    "change",
+    "create",
+    "update",
+    "remove",
+    "describe",
+    "explain",
+    "compare",
+    "recommend",
+    "translate",
+    "schedule",
+    "arrive",
+    "leave",
+]
+_SYLLABLES = [
+    "ba",
+    "con",
+    "der",
+    "es",
+    "fi",
+    "gra",
+    "hu",
+    "in",
+    "jo",
+    "ka",
+    "len",
+    "mo",
+    "nar",
+    "ou",
+    "pre",
+    "qui",
+    "ras",
+    "sto",
+    "tem",
+    "un",
+    "ver",
+    "wes",
+    "xi",
+    "yel",
+    "zan",
+    "tion",
+    "ment",
+]
+_RARE = 6000
+
+
+@cache
+def _vocabulary() -> tuple[list[str], list[float]]:
+    """Words and how often they add up to: few are common, thousands are rare, as in any language.
+
+    Text of common words alone would be compressed to almost nothing, and sizes would say nothing.
+    """
+    chance = random.Random(7)
+    rare = ["".join(chance.choices(_SYLLABLES, k=chance.randint(2, 4))) for _ in range(_RARE)]
+    words = [*_COMMON, *rare]
+    return words, list(itertools.accumulate(1 / (rank + 3) for rank in range(len(words))))
 
 
 def _text(chance: random.Random, length: int) -> str:
-    words: list[str] = []
-    size = 0
-    while size < length:
-        words.append(chance.choice(_WORDS) if chance.random() < 0.93 else str(chance.randrange(10_000)))
-        size += len(words[-1]) + 1
-    return " ".join(words)[:length]
+    words, weights = _vocabulary()
+    return " ".join(chance.choices(words, cum_weights=weights, k=length // 3))[:length]
 
 
 def human(chance: random.Random) -> HumanMessage:
@@ -94,8 +209,8 @@ class Thread:
     async def begin(self, length: int) -> None:
         """Store a conversation of this length, then load it as the next run of a graph does."""
         next_version = self.saver.get_next_version
-        start = next_version(None, None)  # type: ignore[arg-type]
-        self._versions = {"__start__": start, "branch:to:agent": next_version(start, None)}  # type: ignore[arg-type]
+        start = next_version(None, None)
+        self._versions = {"__start__": start, "branch:to:agent": next_version(start, None)}
         await self.put(*self.appended(conversation(self._chance, length)))
         self._begun = await self.saver.aget_tuple(self.newest)
         self.take(self._begun)
@@ -119,7 +234,7 @@ class Thread:
     def appended(self, new: Sequence[BaseMessage] = ()) -> tuple[Checkpoint, CheckpointMetadata, dict[str, Any]]:
         """What the next put stores: the list with one more answer, or with these messages."""
         self.messages = [*self.messages, *(new or (ai(self._chance),))]
-        version = self.saver.get_next_version(self._versions.get("messages"), None)  # type: ignore[arg-type]
+        version = self.saver.get_next_version(self._versions.get("messages"), None)
         self._versions["messages"] = version
         self._step += 1
         checkpoint: Checkpoint = {

@@ -14,7 +14,7 @@ from benchmarks.checkpointer.conversation import Thread
 from benchmarks.checkpointer.measured import Result
 
 LENGTH = 100
-"""Messages of each thread when a slice begins."""
+"""Messages of each thread when a slice begins; the rows say so."""
 
 Work = Callable[[Contender, Thread, random.Random], Awaitable[object]]
 
@@ -50,6 +50,7 @@ async def measure_load(
     tasks: int,
     slices: int,
     seconds: float,
+    length: int,
     chance: random.Random,
     advance: Callable[[int], None],
 ) -> None:
@@ -59,13 +60,13 @@ async def measure_load(
     """
     order = list(contenders)
     caught_up: dict[str, float] = {}
-    grown = {each.name: LENGTH for each in contenders}
+    grown = {each.name: length for each in contenders}
     for contender in order:
-        await threads(contender, chance, LENGTH, tasks, "load")
+        await threads(contender, chance, length, tasks, "load")
     for _ in range(slices):
         chance.shuffle(order)
         for contender in order:
-            stock = contender.stock[("load", LENGTH)][:tasks]
+            stock = contender.stock[("load", length)][:tasks]
             result.of(contender.name).samples.append(await _slice(LOADS[key], contender, stock, seconds, chance))
             grown[contender.name] = max(grown[contender.name], *(len(each.messages) for each in stock))
             began = time.perf_counter()

@@ -67,7 +67,7 @@ class _Side(asyncio.Protocol):
             traffic.received += len(data)
         self._pass(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._pass(None)
 
     def join(self, other: _Side) -> None:

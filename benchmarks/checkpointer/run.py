@@ -7,10 +7,11 @@ import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from benchmarks.checkpointer.cells import CELLS, aget_tuple, aput, aput_writes, count, measure
+from benchmarks.checkpointer.cells import DELAYED, cells, count, measure
 from benchmarks.checkpointer.contenders import Contender, open_all, titles
-from benchmarks.checkpointer.load import LOADS, measure_load
+from benchmarks.checkpointer.load import LENGTH, LOADS, measure_load
 from benchmarks.checkpointer.measured import Result
 from benchmarks.checkpointer.proxy import Proxy, running_proxy
 from benchmarks.checkpointer.report import Report, machine
@@ -18,12 +19,6 @@ from benchmarks.checkpointer.rows import ROWS
 from benchmarks.checkpointer.server import Server, open_server, through, upstream_of
 from benchmarks.checkpointer.turns import measure_turns
 
-DELAYED = {
-    "aput-1000-1ms": (aput(1000), 0.001),
-    "aput-1000-10ms": (aput(1000), 0.010),
-    "aget_tuple-100-1ms": (aget_tuple(100), 0.001),
-    "aput_writes-1ms": (aput_writes(10), 0.001),
-}
 _BY_TURNS = ("turn", "bytes")
 _SLICE = 10
 """Steps of the progress bar that a slice of throughput is."""
@@ -31,13 +26,22 @@ _SLICE = 10
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: operations a cell, turns of the agent, and slices of the throughput."""
+    """How much is measured: operations of a cell, turns of the agent, slices of the throughput, SQLite or not.
+
+    Conversations are `shrink` times shorter than the rows say: to try the benchmark itself.
+    """
 
     iterations: int = 60
     turns: int = 200
     slices: int = 4
     seconds: float = 1.0
     tasks: int = 64
+    sqlite: bool = True
+    shrink: int = 1
+
+    def file(self, server: Server, purpose: str) -> Path | None:
+        """Where SQLite is to work; None leaves it out."""
+        return server.directory / f"{purpose}.sqlite" if self.sqlite else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,8 @@ Advance = Callable[[str, float], None]
 def steps(plan: Plan) -> int:
     """How many steps a run takes: an operation of each contender is one, so is a turn, a slice is ten."""
     size, chosen = plan.size, [row for row in ROWS if row.group in plan.groups]
-    total = sum(row.key in CELLS or row.key in DELAYED for row in chosen) * size.iterations
-    total += sum(row.key in LOADS for row in chosen) * size.slices * _SLICE * 3
+    total = sum(row.key in cells() or row.key in DELAYED for row in chosen) * size.iterations
+    total += sum(row.key in LOADS for row in chosen) * size.slices * _SLICE * (2 + size.sqlite)
     return total + (size.turns if any(row.group in _BY_TURNS for row in chosen) else 0)
 
 
@@ -86,17 +90,18 @@ async def run(plan: Plan, advance: Advance) -> Report:
 
 async def _single_operations(plan: Plan, server: Server, results: dict[str, Result], advance: Advance) -> None:
     chance = random.Random(plan.seed)
-    local = [key for key in results if key in CELLS]
+    made = cells(plan.size.shrink)
+    local = [key for key in results if key in made]
     delayed = [key for key in results if key in DELAYED]
     if not local and not delayed:
         return
     async with (
         server.databases("operations") as urls,
-        open_all(urls, server.directory / "operations.sqlite", synchronous=plan.synchronous) as contenders,
+        open_all(urls, plan.size.file(server, "operations"), synchronous=plan.synchronous) as contenders,
     ):
         for key in local:
             await measure(
-                CELLS[key],
+                made[key],
                 results[key],
                 contenders,
                 plan.size.iterations,
@@ -105,9 +110,9 @@ async def _single_operations(plan: Plan, server: Server, results: dict[str, Resu
             )
         async with _far_away(urls, contenders) as (proxy, distant):
             for key in local:
-                await count(CELLS[key], results[key], distant, proxy, chance)
+                await count(made[key], results[key], distant, proxy, chance)
             for key in delayed:
-                cell, delay = DELAYED[key]
+                cell, delay = made[DELAYED[key][0]], DELAYED[key][1]
                 await count(cell, results[key], distant, proxy, chance)
                 await proxy.delay(delay)
                 await measure(
@@ -128,7 +133,7 @@ async def _turns(plan: Plan, server: Server, results: dict[str, Result], advance
     shown = {row.key: results.get(row.key, Result(row)) for row in ROWS if row.group in _BY_TURNS}
     async with (
         server.databases("turns") as urls,
-        open_all(urls, server.directory / "turns.sqlite", synchronous=plan.synchronous) as contenders,
+        open_all(urls, plan.size.file(server, "turns"), synchronous=plan.synchronous) as contenders,
     ):
         await measure_turns(
             shown,
@@ -145,7 +150,7 @@ async def _load(plan: Plan, server: Server, results: dict[str, Result], advance:
         return
     async with (
         server.databases("load") as urls,
-        open_all(urls, server.directory / "load.sqlite", synchronous=plan.synchronous) as contenders,
+        open_all(urls, plan.size.file(server, "load"), synchronous=plan.synchronous) as contenders,
     ):
         for key in keys:
             await measure_load(
@@ -155,6 +160,7 @@ async def _load(plan: Plan, server: Server, results: dict[str, Result], advance:
                 tasks=plan.size.tasks,
                 slices=plan.size.slices,
                 seconds=plan.size.seconds,
+                length=max(LENGTH // plan.size.shrink, 2),
                 chance=random.Random(plan.seed),
                 advance=lambda done: advance(key, done * _SLICE),  # noqa: B023
             )

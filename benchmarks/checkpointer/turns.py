@@ -27,7 +27,7 @@ def _graph(saver: BaseCheckpointSaver[Any] | None, chance: random.Random) -> Any
     A turn is one get_tuple, three put and two put_writes of the saver.
     """
 
-    async def agent(_: MessagesState) -> dict[str, Any]:
+    async def agent(state: MessagesState) -> dict[str, Any]:  # noqa: ARG001 - a node takes it
         return {"messages": [ai(chance)]}
 
     builder = StateGraph(MessagesState)
