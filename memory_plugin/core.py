@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from memory_plugin.bridge import Bridge
-from memory_plugin.errors import ConfigurationError, InvalidInputError
+from memory_plugin.errors import ConfigurationError
 from memory_plugin.settings import Settings, get_settings
 from memory_plugin.sync import SyncProxy
 from memory_plugin.types import HIT_KINDS, Hit, HitKind, MemoryItem, Source, Trust
+from memory_plugin.validation import identifier, one_of
 
 if TYPE_CHECKING:
     from memory_plugin.capabilities.agent_settings import AgentSettingsStore
     from memory_plugin.capabilities.checkpoints import Checkpoints
     from memory_plugin.capabilities.conversations import Conversations
+    from memory_plugin.capabilities.erasure import Erasure
     from memory_plugin.capabilities.memories import Memories
     from memory_plugin.capabilities.passages import Passages
     from memory_plugin.capabilities.references import References
@@ -52,6 +54,7 @@ class MemoryCore:
     working_memory: WorkingMemories
     user_memory: UserMemories
     agent_settings: AgentSettingsStore
+    erasure: Erasure
 
     def __init__(self, url: str | None, *, settings: Settings, embeddings: object) -> None:
         self._url = url
@@ -157,6 +160,8 @@ class MemoryCore:
         from memory_plugin.capabilities.agent_settings import AgentSettingsStore
         from memory_plugin.capabilities.checkpoints import Checkpoints
         from memory_plugin.capabilities.conversations import Conversations
+        from memory_plugin.capabilities.erasure import Erasure
+        from memory_plugin.capabilities.forgetting import Forgetting
         from memory_plugin.capabilities.memories import Memories
         from memory_plugin.capabilities.passages import Passages
         from memory_plugin.capabilities.references import References
@@ -177,6 +182,8 @@ class MemoryCore:
         self.working_memory = WorkingMemories(database, tenant=tenant)
         self.user_memory = UserMemories(database, tenant=tenant)
         self.agent_settings = AgentSettingsStore(database, tenant=tenant)
+        self._forgetting = Forgetting(database, tenant=tenant)
+        self.erasure = Erasure(database, tenant=tenant)
         self._recall = Recall(self.passages, self.memories, self.conversations, self.references)
 
     @property
@@ -324,34 +331,51 @@ class MemoryCore:
     ) -> dict[str, int]:
         """Forget one item, one thread or one user; rows touched, by table.
 
-        A memory is forgotten softly unless `hard` is set: it is no longer found, and
-        `memories.undo` brings it back. Threads, and everything of a user, are always erased.
+        Softly, unless `hard` is set: every row is kept, nothing is found or listed any more, and
+        `unforget` brings it back. An agent that goes on with a thread brings that back too. Of a
+        user the facts, conversations and documents are forgotten so; texts, summary and settings
+        stay until they are erased.
+
+        Args:
+            hard: erase it, for a user from every table; the answer comes when nothing is left.
 
         Raises:
             InvalidInputError: not exactly one of the three was named.
             NotFoundError: there is no such item.
+            ConflictError: others kept writing for the user who is to be erased.
         """
-        named = [name for name in (item_id, thread_id, user_id) if name is not None]
-        if len(named) != 1:
-            raise InvalidInputError("Name exactly one of item_id, thread_id and user_id to forget.")
+        one_of(item_id, thread_id, user_id, what="forget")
         if item_id is not None:
             return await self.memories.forget(item_id, hard=hard)
         if thread_id is not None:
-            return await self.conversations.delete(thread_id)
-        return await self._forget_user(str(user_id))
+            if hard:
+                return await self.checkpoints.delete_threads([identifier(thread_id, "thread_id")])
+            return await self._forgetting.hide_thread(thread_id)
+        if hard:
+            return dict((await self.erasure.erase_user(str(user_id))).counts)
+        await self.passages.catch_up()  # what waits for the index could not be hidden in it
+        return await self._forgetting.hide_user(str(user_id))
 
-    async def _forget_user(self, user_id: str) -> dict[str, int]:
-        counts = await self.memories.forget_user(user_id, hard=True)
-        for part in (
-            await self.conversations.delete_user(user_id),
-            await self.references.remove_user(user_id),
-            await self.working_memory.delete(user_id=user_id),
-            await self.user_memory.delete(user_id),
-            await self.agent_settings.delete(scope="user", scope_id=user_id),
-        ):
-            for table, count in part.items():
-                counts[table] = counts.get(table, 0) + count
-        return counts
+    async def unforget(
+        self, *, item_id: UUID | str | None = None, thread_id: str | None = None, user_id: str | None = None
+    ) -> dict[str, int]:
+        """Undo soft forgetting; rows brought back, by table, all 0 where nothing was forgotten.
+
+        Everything comes back as it was, under its old ids and times. A key that another fact has by
+        now keeps that one. Of a user comes back what went with the user, not what was forgotten by itself.
+
+        Raises:
+            InvalidInputError: not exactly one of the three was named.
+            NotFoundError: there is no such item or thread: what was erased is gone.
+            ConflictError: another memory has the key of the item by now.
+        """
+        one_of(item_id, thread_id, user_id, what="bring back")
+        await self.passages.catch_up()  # what is being indexed as hidden must be so before it is shown
+        if item_id is not None:
+            return await self._forgetting.show_item(item_id)
+        if thread_id is not None:
+            return await self._forgetting.show_thread(thread_id)
+        return await self._forgetting.show_user(str(user_id))
 
     async def indexed(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the public name
         """Wait until all that was written so far can be found by words and by meaning.

@@ -63,6 +63,16 @@ def optional_identifier(value: object, what: str) -> str | None:
     return None if value is None else identifier(value, what)
 
 
+def one_of(item_id: object, thread_id: object, user_id: object, *, what: str) -> None:
+    """See that exactly one of the three is named.
+
+    Raises:
+        InvalidInputError: none is, or more than one.
+    """
+    if sum(name is not None for name in (item_id, thread_id, user_id)) != 1:
+        raise InvalidInputError(f"Name exactly one of item_id, thread_id and user_id to {what}.")
+
+
 def namespace_path(value: Sequence[str] | str, what: str = "namespace") -> tuple[str, ...]:
     """A namespace as a tuple of non-empty labels; a plain string is one label.
 

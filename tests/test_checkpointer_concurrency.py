@@ -167,7 +167,7 @@ async def erase_by_another_store(url: str, tenant: str, how: str) -> None:
         elif how == "delete_for_runs":
             await other.adelete_for_runs(["run"])
         elif how == "forget":
-            await store.forget(thread_id="t")
+            await store.forget(thread_id="t", hard=True)
         else:
             await store.conversations.clear("t")
 

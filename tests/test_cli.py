@@ -26,7 +26,7 @@ from memory_plugin.cli.output import Column, Output, clipped, plain, visible
 from memory_plugin.cli.session import Session
 from memory_plugin.core import MemoryCore
 from memory_plugin.db import SCHEMA_REVISION
-from memory_plugin.doctor import hide_secrets
+from memory_plugin.db.urls import hide_secrets
 from tests.conftest import as_user, run_sql, with_database
 
 NOWHERE = "postgresql://me:s3cret@127.0.0.1:1/nothing"
@@ -145,7 +145,7 @@ class TestHelp:
     def test_all_commands_of_the_contract_are_there(self) -> None:
         named = {" ".join(path) for path in PATHS}
         assert named >= {
-            "demo", "serve", "doctor", "remember", "recall", "forget",
+            "demo", "serve", "doctor", "remember", "recall", "forget", "unforget",
             *(f"migrate {name}" for name in ("up", "down", "current", "sql", "history")),
             *(f"conversations {name}" for name in ("list", "show", "delete", "title")),
             *(f"references {name}" for name in ("add", "list", "show", "remove", "search")),
@@ -212,7 +212,7 @@ class TestUsage:
             (["--url", "postgresql://a/b", "--data-dir", "c", "recall", "x"], "two databases"),
             (["recall", "tea", "--json"], "--json goes before the command"),
             (["--json", "serve"], "leave --json out"),
-            (["--json", "forget", "--user", "alice"], "confirm with --yes"),
+            (["--json", "forget", "--user", "alice", "--hard"], "confirm with --yes"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
@@ -293,7 +293,7 @@ class TestErrors:
     @pytest.mark.skipif(sys.platform == "win32", reason="no signals to send there")
     def test_ctrl_c_ends_with_130_and_no_traceback(self) -> None:
         asking = subprocess.Popen(
-            [sys.executable, "-m", "memory_plugin.cli", "forget", "--user", "alice"],
+            [sys.executable, "-m", "memory_plugin.cli", "forget", "--user", "alice", "--hard"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert asking.stderr is not None
@@ -439,11 +439,12 @@ class TestForget:
         assert cli("forget", item).code == 1
 
     def test_a_user_is_erased_everywhere(self, cli: Run, item: str, thread: str) -> None:
-        rows = cli("--json", "forget", "--user", "alice", "--yes").json["rows"]
-        assert (rows["memories"], rows["conversations"], rows["messages"]) == (1, 1, 2)
+        said = cli("--json", "forget", "--user", "alice", "--hard", "--yes").json
+        assert (said["rows"]["memories"], said["rows"]["conversations"], said["rows"]["messages"]) == (1, 1, 2)
+        assert said["receipt"]["left"] == {}
 
     def test_a_thread_is_erased(self, cli: Run, item: str, thread: str) -> None:
-        assert cli("--json", "forget", "--thread", thread, "--yes").json["rows"]["messages"] == 2
+        assert cli("--json", "forget", "--thread", thread, "--hard", "--yes").json["rows"]["messages"] == 2
         assert len(cli("--json", "recall", "tea kettle").json["hits"]) == 1
 
 

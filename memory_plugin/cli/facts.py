@@ -1,4 +1,4 @@
-"""`remember`, `recall` and `forget`: the three verbs of the store."""
+"""`remember` and `recall`: what is stored is found."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from memory_plugin.cli import options
 from memory_plugin.cli.options import examples
 from memory_plugin.cli.output import Column, Output, when
 from memory_plugin.cli.session import session_of
-from memory_plugin.errors import NotFoundError
 
 if TYPE_CHECKING:
     from memory_plugin.core import MemoryCore
@@ -162,50 +161,3 @@ def _given_key(key: str | None) -> str | None:
     except ValueError:
         return key
     return None
-
-
-@app.command(
-    epilog=examples(
-        "memory-plugin forget 01997c1e-52a4-7f6b-9d52-6f1d9f2b8a11",
-        "memory-plugin forget --thread support-42",
-        "memory-plugin forget --user alice --yes",
-    ),
-)
-def forget(
-    context: typer.Context,
-    item_id: Annotated[str | None, typer.Argument(metavar="ITEM_ID", help="One memory, as `recall` names it.")] = None,
-    thread: Annotated[
-        str | None, typer.Option("--thread", metavar="ID", help="Erase a conversation with its agent's state.")
-    ] = None,
-    user: Annotated[
-        str | None, typer.Option("--user", metavar="ID", help="Erase everything that belongs to a user.")
-    ] = None,
-    hard: Annotated[bool, typer.Option("--hard", help="Erase the memory with its history.")] = False,
-    yes: options.Yes = False,
-) -> None:
-    """Forget one memory, one conversation or one user.
-
-    A memory is only hidden, with its history kept, unless --hard is given. Conversations and users are
-    always erased. Before anything is erased you are asked. The rows touched are counted for each table.
-    """
-    session = session_of(context)
-    if sum(name is not None for name in (item_id, thread, user)) != 1:
-        context.fail("Name exactly one of ITEM_ID, --thread and --user.")
-    what = _what(item_id, thread, user)
-    if hard or item_id is None:
-        session.confirm(f"Erase {what} for good?", yes=yes)
-
-    async def work(core: MemoryCore) -> dict[str, int]:
-        counts = await core.forget(item_id=item_id, thread_id=thread, user_id=user, hard=hard)
-        if not any(counts.values()):
-            raise NotFoundError(f"Nothing is stored of {what} for the tenant {core.tenant!r}: check the name.")
-        return counts
-
-    counts = session.run(work)
-    session.output.result({"forgotten": what, "rows": counts}, lambda: session.output.counts(counts))
-
-
-def _what(item_id: str | None, thread: str | None, user: str | None) -> str:
-    if item_id is not None:
-        return f"the memory {item_id}"
-    return f"the conversation {thread!r}" if thread is not None else f"all of the user {user!r}"

@@ -33,7 +33,7 @@ async def erase(stage: Stage) -> None:
     """Leave nothing on a server that is not the demo's own."""
     memory, show = stage.memory, stage.show
     with show.step("Tidying up"):
-        counts = await memory.forget(user_id=stage.user_id)
+        counts = await memory.forget(user_id=stage.user_id, hard=True)
         for table, rows in (await memory.references.remove_collection(COLLECTION)).items():
             counts[table] = counts.get(table, 0) + rows
         left = await inside.count_rows(memory.database, stage.tenant)
