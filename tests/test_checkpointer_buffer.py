@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import datetime as dt
+import operator
+from typing import Annotated, Any
 
 import orjson
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command, interrupt
 
 from memory_plugin import Memory
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.langgraph import ConversationSaver
 from memory_plugin.settings import Settings
-from tests.saver_tools import Writer, dump, history, opened, place, rows, said, sent_to, values
+from tests.counting import counted
+from tests.saver_tools import Writer, checkpoint, dump, history, opened, place, rows, said, sent_to, values
 
 pytest_plugins = ("tests.saver_fixtures",)
 
@@ -51,13 +56,105 @@ async def test_containment_finds_conversations_by_their_state(saver: Conversatio
 
     assert await found(store, {"user_preferences": {"topic": "pricing"}}) == ["t0", "t2"]
     assert await found(store, {"user_preferences": {"number": 1}}) == ["t1"]
-    plan = await store.database.fetch(
-        'EXPLAIN SELECT FROM memory.conversations WHERE memory_buffer @> \'{"user_preferences": {"topic": "pricing"}}\''
-    )
-    async with store.database.transaction() as connection:
-        await connection.execute("SET LOCAL enable_seqscan = off")
-        plan = await connection.fetch("EXPLAIN SELECT FROM memory.conversations WHERE memory_buffer @> '{\"a\": 1}'")
-    assert any("conversations_memory_buffer_idx" in row[0] for row in plan)
+
+
+async def test_the_search_uses_its_index(database_url: str) -> None:
+    """The very statement that the search sends, over conversations enough for it to matter."""
+    async with Memory.open(database_url, embeddings=False) as store:
+        await store.database.execute("""
+            INSERT INTO memory.conversations (tenant_id, thread_id, memory_buffer)
+            SELECT 'default', 'bulk-' || n, jsonb_build_object('topic', 'topic ' || n, 'text', repeat('x', 300))
+            FROM generate_series(1, 5000) AS n""")
+        await Writer(store.checkpointer, "wanted").put(topic={"name": "pricing", "deep": [1]})
+        await store.database.execute("ANALYZE memory.conversations")
+        async with counted(store.database) as sent:
+            assert await found(store, {"topic": {"name": "pricing"}}) == ["wanted"]
+        (statement,) = [each for each in sent if "memory_buffer @>" in each]
+        plan = await store.database.fetch(f"EXPLAIN {statement}", "default", '{"topic": {"name": "pricing"}}', 20)
+
+    text = "\n".join(row[0] for row in plan)
+    assert "conversations_memory_buffer_idx" in text
+    assert "Seq Scan" not in text
+
+
+async def test_a_conversation_without_a_graph_has_no_buffer(store: Memory) -> None:
+    await store.conversations.create("made", title="x")
+    await store.conversations.append("said", [HumanMessage("a")])
+
+    sql = "SELECT count(*) FROM memory.conversations WHERE tenant_id = $1 AND memory_buffer IS NULL"
+    assert await store.database.fetchval(sql, store.tenant) == 2
+    assert await found(store, {}) == []
+
+
+class Order(MessagesState):
+    topic: str
+    cart: Annotated[list[str], operator.add]
+    plan: dict[str, Any]
+
+
+async def test_the_buffer_is_live_while_a_graph_runs(saver: ConversationSaver, store: Memory) -> None:
+    def choose(state: Any) -> Any:
+        return {"topic": "fruit", "cart": ["apple"], "plan": {"steps": [1, {"done": False}]}}
+
+    def inner(state: Any) -> Any:
+        return {"topic": "only inside", "cart": []}
+
+    def ask(state: Any) -> Any:
+        return {"cart": [interrupt("what else?")], "messages": [AIMessage("done", id="d")]}
+
+    sub = StateGraph(Order).add_node("inner", inner).add_edge(START, "inner").compile()
+
+    def inside(state: Any) -> Any:
+        sub.invoke(state)
+        return {}
+
+    builder = StateGraph(Order).add_sequence([("choose", choose), ("inside", inside), ("ask", ask)])
+    graph = builder.add_edge(START, "choose").compile(checkpointer=saver)
+    chosen = {"topic": "fruit", "cart": ["apple"], "plan": {"steps": [1, {"done": False}]}}
+
+    await graph.ainvoke({"messages": said("hi"), "cart": []}, place())
+    assert await buffer(store) == chosen  # while it waits
+    await graph.ainvoke(Command(resume="pear"), place())
+    assert await buffer(store) == {**chosen, "cart": ["apple", "pear"]}
+    assert await found(store, {"plan": {"steps": [{"done": False}]}, "cart": ["pear"]}) == ["t"]
+
+    past = [each async for each in graph.aget_state_history(place())]
+    forked = await graph.aupdate_state(past[-2].config, {"topic": "forked"}, as_node="choose")
+    assert await buffer(store) == {"topic": "forked", "cart": []}  # the newest state is the fork's
+    await graph.ainvoke(None, forked)
+    assert (await buffer(store))["topic"] == (await graph.aget_state(place())).values["topic"] == "forked"
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        "the same",
+        pytest.param("another", marks=pytest.mark.xfail(strict=True, reason="knows nothing of the branch it leaves")),
+    ],
+)
+async def test_a_fork_shows_nothing_of_the_branch_it_leaves(
+    process: str, saver: ConversationSaver, store: Memory
+) -> None:
+    trunk = Writer(saver)
+    parent = await trunk.put(topic="x")
+    fork = trunk.fork(parent)
+    await trunk.put(plan="of the other branch")
+    await store.conversations.merge_buffer("t", {"mine": 1})
+    if process == "another":
+        saver._known.clear()
+    await fork.put(topic="y")
+
+    assert await buffer(store) == {"topic": "y", "mine": 1}
+
+
+async def test_what_json_cannot_hold_is_readable_all_the_same(saver: ConversationSaver, store: Memory) -> None:
+    await Writer(saver).put(when=dt.datetime(2020, 1, 2, tzinfo=dt.UTC), raw=b"xyz", chosen={"b", "a"}, pair=(1, 2))
+
+    shown = await buffer(store)
+    assert shown["pair"] == [1, 2]
+    assert "2020-01-02" in str(shown["when"])
+    assert shown["raw"] == "<3 bytes>"
+    assert sorted(shown["chosen"]) == ["a", "b"]
 
 
 async def test_own_channels_of_langgraph_are_not_shown(saver: ConversationSaver, store: Memory) -> None:
@@ -218,8 +315,6 @@ async def test_secrets_of_the_config_are_stored_nowhere(shared_url: str, tenant:
 
 
 def checkpoint_of(state: dict[str, Any]) -> Any:
-    from tests.saver_tools import checkpoint
-
     return checkpoint(state, dict.fromkeys(state, "1"))
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from memory_plugin.capabilities.checkpoints import StoredBlob
+from memory_plugin.capabilities.checkpoint_rows import StoredBlob
 from memory_plugin.jsonable import clean_text, dumps_exact
 from memory_plugin.langgraph.codec import ValueCodec
 from memory_plugin.readable import readable
@@ -62,7 +62,11 @@ def buffer_of(
     if left_out:
         shown[TRUNCATED] = orjson.dumps(sorted(left_out)).decode()
     members = (f"{orjson.dumps(name).decode()}:{text}" for name, text in sorted(shown.items()))
-    removed = [name for name in (*map(clean_text, versions), TRUNCATED) if name not in shown]
+    # a fork from before a channel was there has no version of it: what was shown of the other branch goes
+    gone = [channel for channel in parts if channel not in versions]
+    removed = [name for name in (*map(clean_text, (*versions, *gone)), TRUNCATED) if name not in shown]
+    for channel in gone:
+        del parts[channel]
     return Buffer("{" + ",".join(members) + "}", removed)
 
 
