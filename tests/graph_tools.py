@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -99,3 +99,9 @@ def _text(value: Any) -> str:
     if isinstance(value, (set, frozenset)):
         return f"{type(value).__name__}" + repr(sorted(value, key=repr))
     return repr(value)
+
+
+async def outcome(run: Callable[[Drive], Awaitable[Any]], drive: Drive) -> tuple[str, str]:
+    """What a conversation with a graph gives back, and everything that is stored afterwards."""
+    given = await run(drive)
+    return comparable(given), comparable(await drive.stored())

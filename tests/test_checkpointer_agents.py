@@ -23,7 +23,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from memory_plugin import Memory
-from tests.graph_tools import Drive, comparable
+from tests.graph_tools import Drive, outcome
 from tests.saver_tools import opened, place
 
 pytest_plugins = ("tests.saver_fixtures",)
@@ -173,12 +173,6 @@ CASES: list[Callable[[Drive], Awaitable[Any]]] = [
     tools, state_of_a_middleware, a_human_in_the_loop, summaries, a_limit_on_calls, time_travel,
     an_agent_as_a_tool_of_another,
 ]  # fmt: skip
-
-
-async def outcome(run: Any, drive: Drive) -> tuple[str, str]:
-    """What the case gives back, and everything that is stored afterwards."""
-    given = await run(drive)
-    return comparable(given), comparable(await drive.stored())
 
 
 @pytest.mark.parametrize("run", CASES, ids=lambda run: run.__name__)

@@ -77,6 +77,29 @@ async def test_parallel_branches_of_one_thread(saver: ConversationSaver, store: 
     await everything_is_whole(store, saver)
 
 
+async def test_sixty_four_tasks_fork_one_thread(saver: ConversationSaver, store: Memory) -> None:
+    """All from one parent, in one namespace, and with messages of the same ids."""
+    trunk = Writer(saver)
+    parent = await trunk.put(messages=said("a"), topic="start")
+
+    async def branch(number: int) -> Any:
+        writer = trunk.fork(parent)
+        for text in ("same", f"own {number}"):
+            config = await writer.put(messages=[*writer.values["messages"], *said(text)], topic=number)
+            await saver.aput_writes(config, [("topic", number)], f"task {number}")
+        return config
+
+    for number, config in enumerate(await asyncio.gather(*map(branch, range(64)))):
+        found = await saver.aget_tuple(config)
+        assert found is not None
+        assert found.checkpoint["channel_values"] == {"messages": said("a", "same", f"own {number}"), "topic": number}
+        assert found.pending_writes == [(f"task {number}", "topic", number)]
+
+    assert await rows(store, "messages") == 1 + 1 + 64
+    assert len(await history(saver, place())) == 1 + 2 * 64
+    await everything_is_whole(store, saver)
+
+
 async def test_two_stores_append_to_one_thread_from_the_same_parent(shared_url: str, tenant: str) -> None:
     async with opened(shared_url, tenant) as (store, here), opened(shared_url, tenant) as (_, there):
         trunk = Writer(here)
@@ -157,7 +180,61 @@ async def test_the_pool_outlives_cancelled_calls(operation: str, saver: Conversa
     await asyncio.gather(*(call() for _ in range(20)))
 
 
+@pytest.mark.parametrize("operation", ["copy", "prune", "delete_for_runs", "delete_thread"])
+async def test_cancelled_upkeep_is_done_or_not_begun(operation: str, saver: ConversationSaver, store: Memory) -> None:
+    store.kick = lambda: None  # type: ignore[method-assign]
+    outcomes = set()
+    for number in range(16):
+        thread = f"t{number}"
+        writer = Writer(saver, thread)
+        for text in ("a", "b", "c"):
+            await writer.put(
+                {"run_id": f"run {number} {text}"}, messages=[*writer.values.get("messages", []), *said(text)]
+            )
+        calls = {
+            "copy": lambda: saver.acopy_thread(thread, f"copy {number}"),
+            "prune": lambda: saver.aprune([thread]),
+            "delete_for_runs": lambda: saver.adelete_for_runs([f"run {number} c", f"run {number} b"]),
+            "delete_thread": lambda: saver.adelete_thread(thread),
+        }
+        task = asyncio.ensure_future(calls[operation]())
+        await asyncio.sleep(number * 0.0004)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+        await asyncio.sleep(0)
+        left, copied = len(await history(saver, place(thread))), len(await history(saver, place(f"copy {number}")))
+        outcomes.add((left, copied))
+        if left:
+            said_last = (await values(saver, place(thread)))["messages"]
+            assert said_last == said("a", *("bc" if operation != "delete_for_runs" or left == 3 else ""))
+
+    done = {"copy": (3, 3), "prune": (1, 0), "delete_for_runs": (1, 0), "delete_thread": (0, 0)}[operation]
+    assert outcomes <= {(3, 0), done}
+    assert store.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    await everything_is_whole(store, saver)
+
+
 # -- deleted meanwhile
+
+
+async def test_late_writes_of_a_deleted_thread_are_seen_nowhere(shared_url: str, tenant: str) -> None:
+    async with opened(shared_url, tenant) as (store, saver), opened(shared_url, tenant) as (_, other):
+        for _ in range(10):
+            config = await Writer(saver).put(messages=said("a"))
+            await asyncio.gather(
+                *(saver.aput_writes(config, [("x", number)], f"task {number}") for number in range(8)),
+                other.adelete_thread("t"),
+            )
+            assert await saver.aget_tuple(place()) is None
+            assert await history(saver, None) == []
+
+            fresh = await Writer(saver).put(messages=said("b"))
+            found = await saver.aget_tuple(fresh)
+            assert found is not None
+            assert found.pending_writes == []
+            await other.adelete_thread("t")
+            assert await rows(store, "checkpoint_writes") == 0
 
 
 async def erase_by_another_store(url: str, tenant: str, how: str) -> None:

@@ -141,6 +141,32 @@ async def test_messages_of_a_subgraph_are_not_the_conversation_until_it_has_them
     assert (await values(saver, place("t", "agent:1")))["messages"] == said("question", "thought")
 
 
+@pytest.mark.parametrize(
+    "face",
+    ["count", "recall",
+     pytest.param("history", marks=pytest.mark.xfail(strict=True, reason="chat history reads the channel `messages`"))],
+)  # fmt: skip
+async def test_the_conversation_may_be_another_channel(face: str, shared_url: str, tenant: str) -> None:
+    async with opened(shared_url, tenant, messages_channel="dialogue") as (store, saver):
+        writer = Writer(saver)
+        await writer.put(dialogue=said("first question"), messages=said("scratch of the agent"))
+        await writer.put(dialogue=[*writer.values["dialogue"], AIMessage("an answer", id="x")], topic="x")
+        await store.indexed()
+
+        if face == "count":
+            assert (await store.conversations.get("t")).message_count == 2
+            assert await buffer_of(store) == {"topic": "x"}
+        elif face == "recall":
+            assert [hit.text for hit in await store.recall("question")] == ["first question"]
+            assert await store.recall("scratch") == []
+        else:
+            assert await texts(store) == ["first question", "an answer"]
+
+
+async def buffer_of(store: Memory) -> Any:
+    return await store.conversations.get_buffer("t")
+
+
 # -- changed in place
 
 

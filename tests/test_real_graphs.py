@@ -21,7 +21,7 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES, _messages_delta_reducer
 from langgraph.types import Command, RetryPolicy, Send, StateUpdate, interrupt
 
 from memory_plugin import Memory
-from tests.graph_tools import Drive, comparable
+from tests.graph_tools import Drive, outcome
 from tests.saver_tools import opened, place
 
 pytest_plugins = ("tests.saver_fixtures",)
@@ -417,12 +417,6 @@ CASES |= {f"stream of {mode}": stream(mode) for mode in MODES}
 
 
 # -- the comparison
-
-
-async def outcome(run: Case, drive: Drive) -> tuple[str, str]:
-    """What the case gives back, and everything that is stored afterwards."""
-    given = await run(drive)
-    return comparable(given), comparable(await drive.stored())
 
 
 @pytest.mark.parametrize("face", ["async", "sync"])
