@@ -358,7 +358,7 @@ def test_any_operations_of_two_savers_show_what_the_saver_in_memory_shows(shared
     run_state_machine_as_test(
         lambda: Saving(shared_url),
         settings=settings(
-            max_examples=60,
+            max_examples=40,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
