@@ -1,22 +1,26 @@
-"""Recall: embed the query, nominate candidates by words and by meaning, fuse, rank, and cite.
+"""Recall: read the question, nominate candidates by words and by meaning, rank them, and cite.
 
-Fusion follows what was measured on conversations and documents: both lists nominate, the BM25
-score is divided by the best of the query, the similarities are stretched over their range, and
-the weighted sum ranks. (Reciprocal rank fusion with its usual constant ranks below words alone.)
+Both lists nominate whatever kind it is of; what ranks them then, and how much each signal counts, is
+in `memory_plugin.ranking`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 from memory_plugin.capabilities.memory_filters import filter_condition, prefix_condition
-from memory_plugin.capabilities.passages import MEMORY, MESSAGE, REFERENCE, Candidate, Scope
+from memory_plugin.capabilities.passages import CANDIDATES, MEMORY, MESSAGE, REFERENCE, Scope
+from memory_plugin.embedding.names import strip_names
 from memory_plugin.errors import EmbeddingError, InvalidInputError
+from memory_plugin.ranking import Question, Reranker, Scored, Weights, fuse, read_question, reranked
+from memory_plugin.ranking.periods import periods_of
+from memory_plugin.ranking.question import TIME_WORDS, possible_names
+from memory_plugin.ranking.rerank import DEPTH
 from memory_plugin.types import HIT_KINDS, Hit, HitKind, MemoryItem, Message
 from memory_plugin.validation import (
     MAX_QUERY,
@@ -33,53 +37,16 @@ if TYPE_CHECKING:
     from memory_plugin.capabilities.passages import Passages
     from memory_plugin.capabilities.references import ReferenceRow, References
 
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R")
+
+KINDS: Final = (MEMORY, MESSAGE, REFERENCE)
 KIND_NUMBERS: Final[Mapping[str, int]] = {"memory": MEMORY, "message": MESSAGE, "reference": REFERENCE}
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """How much each signal counts. Words and meaning are scaled to 0..1 before they are weighed.
-
-    `importance` is what a memory of importance 1 gains over one of importance 0.
-    """
-
-    words: float = 0.6
-    meaning: float = 0.4
-    importance: float = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A candidate with its parts, before anything about it but its numbers was read."""
-
-    candidate: Candidate
-    parts: Mapping[str, float]
-
-    @property
-    def score(self) -> float:
-        """The sum of the parts."""
-        return sum(self.parts.values())
-
-
-def fuse(candidates: Sequence[Candidate], weights: Weights) -> list[Scored]:
-    """The candidates by their weighted parts, the best first; equal ones the newest first.
-
-    Passages of every kind are compared on one scale: the best of the query by words, and by
-    meaning, counts 1 whatever kind it is of.
-    """
-    best_words = max((candidate.words for candidate in candidates), default=0.0)
-    meanings = [candidate.meaning for candidate in candidates if candidate.meaning is not None]
-    low, high = min(meanings, default=0.0), max(meanings, default=0.0)
-    scored = []
-    for candidate in candidates:
-        parts: dict[str, float] = {}
-        if best_words > 0:
-            parts["words"] = weights.words * (candidate.words / best_words)
-        if candidate.meaning is not None:
-            stretched = (candidate.meaning - low) / (high - low) if high > low else 1.0
-            parts["meaning"] = weights.meaning * stretched
-        scored.append(Scored(candidate, parts))
-    return sorted(scored, key=lambda each: (-each.score, -each.candidate.said_at.timestamp(), each.candidate.id))
+SURROUNDINGS: Final = 2
+"""Messages before and after a nominated one that are looked at with it."""
 
 
 class Recall:
@@ -92,13 +59,13 @@ class Recall:
         conversations: Conversations,
         references: References,
         *,
-        weights: Weights = Weights(),
+        weights: Weights | None = None,
     ) -> None:
         self._passages = passages
         self._memories = memories
         self._conversations = conversations
         self._references = references
-        self._weights = weights
+        self._weights = weights or Weights()
         self.embedding_error: EmbeddingError | None = None
         """Why the last query could not be embedded: it was answered by words alone."""
 
@@ -116,6 +83,9 @@ class Recall:
         until: datetime | None,
         filter: Mapping[str, Any] | None,
         collection: str | None,
+        weights: Weights | None = None,
+        rerank: Reranker | None = None,
+        explain: bool = False,
     ) -> list[Hit]:
         """As `MemoryCore.recall`, with everything resolved."""
         text = clean_text(query, "query", limit=10 * MAX_QUERY)[:MAX_QUERY]
@@ -132,17 +102,37 @@ class Recall:
         if not text.strip() or size == 0 or not numbers:
             return []
         await self._passages.catch_up()
-        vector = await self._embed(text)
+        chosen = weights or self._weights
+        question, plain = await self._read(text, numbers, scope)
         candidates = await self._passages.search(
             words=text,
-            vector=vector,
+            vector=await self._embed(plain),
             kinds=numbers,
             scope=scope,
             conditions=conditions,
-            limit=max(100, 2 * size),
+            limit=max(CANDIDATES, 2 * size),
+            surroundings=SURROUNDINGS if MESSAGE in numbers else 0,
+            time_words=await self._passages.time_words(TIME_WORDS) if question.asks_when else None,
         )
-        ranked = [each for each in fuse(candidates, self._weights) if each.score > 0]
-        return await self._hits(ranked, size, scope.as_of)
+        ranked = [each for each in fuse(candidates, chosen, question) if each.score > 0]
+        wanted = size if rerank is None else max(size, DEPTH)
+        hits = await self._hits(ranked, wanted, scope.as_of, chosen)
+        if rerank is not None:
+            hits = (await reranked(rerank, text, hits))[:size]
+        return hits if explain else [_without_silence(hit) for hit in hits]
+
+    async def _read(self, text: str, kinds: Sequence[int], scope: Scope) -> tuple[Question, str]:
+        """The question with its cues, and its text without the names of those who speak in the scope.
+
+        A name pulls in all that mentions the name, whatever the question was; who spoke is a signal
+        of its own.
+        """
+        if MESSAGE not in kinds:
+            return read_question(text), text
+        names = await self._passages.speakers(possible_names(text), scope)
+        periods = await periods_of(text, scope.as_of or datetime.now(UTC))
+        plain = strip_names(text, {*names.keys(), *names.values()}) if names else text
+        return read_question(text, speakers=list(names), periods=periods), plain
 
     async def _embed(self, text: str) -> list[float] | None:
         """The query's vector; words alone must do where the embedder fails."""
@@ -186,27 +176,27 @@ class Recall:
             conditions[REFERENCE] = _exists("documents m", "m.id = p.document_id", reference.condition())
         return {kind: condition for kind, condition in conditions.items() if kind in kinds}
 
-    async def _hits(self, ranked: Sequence[Scored], size: int, as_of: datetime | None) -> list[Hit]:
+    async def _hits(self, ranked: Sequence[Scored], size: int, as_of: datetime | None, weights: Weights) -> list[Hit]:
         """The first `size` with everything a person wants to know about them.
 
         More are read than asked for: what expired, or repeats a message, falls out here.
         """
         wanted = ranked[: 2 * size + 8]
+        ids = {kind: [each.candidate.id for each in wanted if each.candidate.kind == kind] for kind in KINDS}
+        places = [
+            (str(each.candidate.thread_id), int(each.candidate.seq or 0))
+            for each in wanted
+            if each.candidate.kind == MESSAGE
+        ]
         memories, messages, references = await asyncio.gather(
-            self._memories.hydrate([each.candidate.id for each in wanted if each.candidate.kind == MEMORY]),
-            self._conversations.hydrate(
-                [
-                    (str(each.candidate.thread_id), int(each.candidate.seq or 0))
-                    for each in wanted
-                    if each.candidate.kind == MESSAGE
-                ]
-            ),
-            self._references.hydrate([each.candidate.id for each in wanted if each.candidate.kind == REFERENCE]),
+            _unless_empty(self._memories.hydrate, ids[MEMORY]),
+            _unless_empty(self._conversations.hydrate, places),
+            _unless_empty(self._references.hydrate, ids[REFERENCE]),
         )
         hits: list[Hit] = []
         said: dict[tuple[str | None, str], int] = {}
         for each in wanted:
-            hit = self._hit(each, memories, messages, references, as_of)
+            hit = _hit(each, memories, messages, references, as_of, weights)
             if hit is None:
                 continue
             if hit.kind == "message" and hit.message_id:
@@ -221,29 +211,30 @@ class Recall:
         hits.sort(key=lambda hit: -hit.score)
         return hits[:size]
 
-    def _hit(
-        self,
-        scored: Scored,
-        memories: Mapping[UUID, MemoryItem],
-        messages: Mapping[tuple[str, int], Message],
-        references: Mapping[UUID, ReferenceRow],
-        as_of: datetime | None,
-    ) -> Hit | None:
-        candidate = scored.candidate
-        if candidate.kind == MEMORY:
-            item = memories.get(candidate.id)
-            # the row has the last word: the index may have been made while the fact was superseded
-            if item is None or not _is_current(item, as_of):
-                return None
-            return _memory_hit(scored, item, self._weights)
-        if candidate.kind == MESSAGE:
-            message = messages.get((str(candidate.thread_id), int(candidate.seq or 0)))
-            return None if message is None else _message_hit(scored, message)
-        row = references.get(candidate.id)
-        return None if row is None else _reference_hit(scored, row)
-
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _hit(
+    scored: Scored,
+    memories: Mapping[UUID, MemoryItem],
+    messages: Mapping[tuple[str, int], Message],
+    references: Mapping[UUID, ReferenceRow],
+    as_of: datetime | None,
+    weights: Weights,
+) -> Hit | None:
+    candidate = scored.candidate
+    if candidate.kind == MEMORY:
+        item = memories.get(candidate.id)
+        # the row has the last word: the index may have been made while the fact was superseded
+        if item is None or not _is_current(item, as_of):
+            return None
+        return _memory_hit(scored, item, weights)
+    if candidate.kind == MESSAGE:
+        message = messages.get((str(candidate.thread_id), int(candidate.seq or 0)))
+        return None if message is None else _message_hit(scored, message)
+    row = references.get(candidate.id)
+    return None if row is None else _reference_hit(scored, row)
 
 
 class _Conjunction:
@@ -334,3 +325,13 @@ def _reference_hit(scored: Scored, row: ReferenceRow) -> Hit:
         trust="document",
         parts=dict(scored.parts),
     )
+
+
+async def _unless_empty(read: Callable[[Sequence[K]], Awaitable[dict[V, R]]], keys: Sequence[K]) -> dict[V, R]:
+    """What is stored under the keys, without asking where there are none."""
+    return await read(keys) if keys else {}
+
+
+def _without_silence(hit: Hit) -> Hit:
+    """The hit with the parts that had something to say."""
+    return replace(hit, parts={name: part for name, part in hit.parts.items() if part})

@@ -13,66 +13,45 @@ product; candidates come from a GIN index on the same lexemes with OR between th
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
 from memory_plugin.capabilities.passage_index import IndexStatements
-from memory_plugin.db.database import Database, Record
+from memory_plugin.capabilities.passage_search import (
+    CANDIDATES,
+    MEMORY,
+    MESSAGE,
+    REFERENCE,
+    Candidate,
+    Scope,
+    SearchBuilder,
+    inverse_document_frequency,
+    quoted,
+)
+from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import EmbeddingError
 
 if TYPE_CHECKING:
     from memory_plugin.embedding import Embedder
 
-MEMORY: Literal[1] = 1
-MESSAGE: Literal[2] = 2
-REFERENCE: Literal[3] = 3
-
-CANDIDATES = 100
-"""How many passages each list (words, meaning) of each kind hands to the ranking."""
-
-WORD_BUDGET = 20_000
-"""Passages the OR of the query's terms may match before its commonest terms stop nominating
-candidates (they still count in the score); measured: 98% of the exact top ten at a million rows."""
+__all__ = [
+    "CANDIDATES",
+    "MEMORY",
+    "MESSAGE",
+    "REFERENCE",
+    "Backlog",
+    "Candidate",
+    "Passages",
+    "Scope",
+    "inverse_document_frequency",
+    "model_id",
+]
 
 FILL_BATCH = 256
 
-_SPARSE_SIZE = 1 << 28
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A passage that one of the lists nominated, with both scores where they exist.
-
-    `words` is the BM25 score (0 without a common term), `meaning` the cosine similarity, None
-    while the passage has no vector in this space.
-    """
-
-    id: UUID
-    kind: int
-    words: float
-    meaning: float | None
-    said_at: datetime
-    user_id: str | None
-    thread_id: str | None
-    seq: int | None
-    document_id: UUID | None
-    speaker: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Which passages a search may see; None leaves a side open."""
-
-    user_id: str | None = None
-    thread_id: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    as_of: datetime | None = None
+_ANYTHING = Scope()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +60,6 @@ class Backlog:
 
     words: int
     vectors: int
-
-
-def inverse_document_frequency(passages: int, containing: int) -> float:
-    """BM25's weight of a term: ln(1 + (N - n + 0.5) / (n + 0.5)), never negative."""
-    containing = min(containing, passages)
-    return math.log(1 + (passages - containing + 0.5) / (containing + 0.5))
 
 
 def model_id(name: str) -> int:
@@ -101,6 +74,17 @@ FROM terms t
 CROSS JOIN unnest($4::smallint[]) AS k (kind)
 LEFT JOIN {s}.term_statistics s ON s.tenant_id = $1 AND s.kind = k.kind AND s.term = t.term
 LEFT JOIN {s}.corpus_statistics c ON c.tenant_id = $1 AND c.kind = k.kind
+"""
+
+# by the first word of the name, case folded; whoever has a role for a name is no speaker (see the index)
+_SPEAKERS = """
+SELECT DISTINCT ON (given.name) given.name, found.speaker
+FROM unnest($2::text[]) AS given (name), LATERAL (
+    SELECT p.speaker FROM {s}.passages p
+    WHERE p.tenant_id = $1 AND lower(split_part(p.speaker, ' ', 1)) = lower(given.name)
+      AND p.kind = 2 AND p.speaker NOT IN ('human', 'ai', 'tool', 'system')
+      AND {whose} LIMIT 1
+) AS found
 """
 
 _TEXT_OF = """
@@ -165,6 +149,7 @@ class Passages:
         self._model: int | None = None
         self._index = IndexStatements(database)
         self._terms = database.sql(_QUERY_TERMS)
+        self._time_words: str | None = None
         self._text_of = database.sql(_TEXT_OF)
         self._store_vectors = database.sql(_STORE_VECTORS)
         self._register = database.sql(_REGISTER_MODEL)
@@ -211,7 +196,7 @@ class Passages:
         return await self._fill_batch(self._embedder, await self._ensure_model(self._embedder))
 
     async def _fill_batch(self, embedder: Embedder, model: int) -> int:
-        rows = await self._database.fetch(self._text_of, self._tenant, model, FILL_BATCH)
+        rows = await self._database.fetch(self._text_of, self._tenant, model, FILL_BATCH, repeat=Repeat.READ)
         if rows:
             vectors = await embedder.embed_documents([row["text"] for row in rows])
             await self._keep(model, rows, vectors)
@@ -226,6 +211,7 @@ class Passages:
             model,
             [str(row["passage_id"]) for row in rows],
             [vector_text(vector) for vector in vectors],
+            repeat=Repeat.IDEMPOTENT,
         )
 
     async def _ensure_model(self, embedder: Embedder) -> int:
@@ -233,7 +219,9 @@ class Passages:
         if self._model is None:
             dims = embedder.dims or len(await embedder.embed_query("width"))
             number = model_id(embedder.name)
-            row = await self._database.fetchrow(self._register, self._tenant, number, embedder.name, dims)
+            row = await self._database.fetchrow(
+                self._register, self._tenant, number, embedder.name, dims, repeat=Repeat.IDEMPOTENT
+            )
             if row is not None and row["dims"] != dims:
                 raise EmbeddingError(
                     f"The embedder {embedder.name!r} gives {dims} numbers, but its vectors in this store have "
@@ -245,7 +233,7 @@ class Passages:
     async def backlog(self) -> Backlog:
         """How much is stored but not yet indexed."""
         number = model_id(self._embedder.name) if self._embedder is not None else -1
-        row = await self._database.fetchrow(self._backlog, self._tenant, number)
+        row = await self._database.fetchrow(self._backlog, self._tenant, number, repeat=Repeat.READ)
         assert row is not None  # a SELECT without FROM always has a row
         return Backlog(words=row["words"], vectors=row["vectors"])
 
@@ -257,15 +245,51 @@ class Passages:
         vector = await self._embedder.embed_query(query)
         return vector if any(vector) else None
 
+    async def query_terms(self, words: str, kinds: Sequence[int]) -> Sequence[Record]:
+        """The lexemes of a query, and in how many passages of each kind they stand."""
+        return await self._database.fetch(
+            self._terms, self._tenant, self._language, words, list(kinds), repeat=Repeat.READ
+        )
+
+    async def speakers(self, names: Sequence[str], scope: Scope) -> dict[str, str]:
+        """Those of the names that begin the name of somebody who speaks within the scope, with that name."""
+        if not names:
+            return {}
+        arguments: list[Any] = [self._tenant, list(names)]
+        whose = ["p.live_until IS NULL"]
+        for column, value in (("user_id", scope.user_id), ("thread_id", scope.thread_id)):
+            if value is not None:
+                arguments.append(value)
+                whose.append(f"p.{column} = ${len(arguments)}")
+        statement = self._database.sql(_SPEAKERS.replace("{whose}", " AND ".join(whose)))
+        rows = await self._database.fetch(statement, *arguments, repeat=Repeat.READ)
+        return {row["name"]: row["speaker"] for row in rows}
+
+    async def time_words(self, words: str) -> str:
+        """The words as a condition on lexemes, any of them, in the language of the store."""
+        if self._time_words is None:
+            lexemes = await self._database.fetchval(
+                self._database.sql(
+                    "SELECT array_agg(lexeme ORDER BY lexeme) FROM unnest({s}.words($1::text::regconfig, $2))"
+                ),
+                self._language,
+                words,
+                repeat=Repeat.READ,
+            )
+            self._time_words = " | ".join(quoted(lexeme) for lexeme in lexemes or ())
+        return self._time_words
+
     async def search(
         self,
         *,
         words: str | None,
         vector: Sequence[float] | None,
         kinds: Sequence[int],
-        scope: Scope = Scope(),
+        scope: Scope = _ANYTHING,
         conditions: dict[int, tuple[str, list[Any]]] | None = None,
         limit: int = CANDIDATES,
+        surroundings: int = 0,
+        time_words: str | None = None,
     ) -> list[Candidate]:
         """The union of the best `limit` passages by words and by meaning, of each kind.
 
@@ -276,123 +300,17 @@ class Passages:
             scope: what the search may see.
             conditions: for a kind, one more SQL condition on the passage `p`, with `{}` for
                 each of its arguments in turn.
+            surroundings: so many messages before and after each that was nominated come with it,
+                as far as the search may see them.
+            time_words: says which messages are `dated`, as `time_words` gives it.
         """
-        terms = await self._query_terms(words, kinds) if words and words.strip() else []
-        builder = _SearchBuilder(self._database, self._tenant, scope, limit)
+        terms = await self.query_terms(words, kinds) if words and words.strip() else []
+        builder = SearchBuilder(self._database, self._tenant, scope, limit)
         for kind in kinds:
             of_kind = [row for row in terms if row["kind"] == kind]
             builder.add(kind, of_kind, vector, self._model, (conditions or {}).get(kind))
         if not builder.arms:
             return []
-        statement, arguments = builder.build(vector, self._model)
-        rows = await self._database.fetch(statement, *arguments)
-        return [Candidate(**dict(row)) for row in rows]
-
-    async def _query_terms(self, words: str, kinds: Sequence[int]) -> list[Record]:
-        return await self._database.fetch(self._terms, self._tenant, self._language, words, list(kinds))
-
-
-class _SearchBuilder:
-    """Writes the one statement of a search; every value is bound."""
-
-    def __init__(self, database: Database, tenant: str, scope: Scope, limit: int) -> None:
-        self._database = database
-        self._scope = scope
-        self._arguments: list[Any] = [tenant, limit]
-        self._weights: dict[int, str] = {}
-        self.arms: list[str] = []
-
-    def _bind(self, value: Any) -> str:
-        self._arguments.append(value)
-        return f"${len(self._arguments)}"
-
-    def add(
-        self,
-        kind: int,
-        terms: Sequence[Record],
-        vector: Sequence[float] | None,
-        model: int | None,
-        condition: tuple[str, list[Any]] | None,
-    ) -> None:
-        """The arms of one kind: by words where it has terms, by meaning where there is a vector."""
-        filters = self._filters(kind, condition)
-        if terms:
-            weights = {row["term"]: inverse_document_frequency(row["passages"], row["containing"]) for row in terms}
-            query = ",".join(f"{term}:{weight:.6g}" for term, weight in sorted(weights.items()) if weight > 0)
-            bound = self._bind(f"{{{query}}}/{_SPARSE_SIZE}")
-            self._weights[kind] = bound
-            matching = self._bind(_or_query(terms))
-            self.arms.append(
-                f"(SELECT p.id FROM {{s}}.passages p WHERE {filters} AND p.lexemes @@ {matching}::text::tsquery "
-                f"ORDER BY p.weights <#> {bound}::text::sparsevec, p.id LIMIT $2)"
-            )
-        if vector is not None and model is not None:
-            # "+ 0" keeps the planner from an index scan that would lose filtered rows
-            self.arms.append(
-                f"(SELECT p.id FROM {{s}}.embeddings e JOIN {{s}}.passages p "
-                f"ON p.tenant_id = e.tenant_id AND p.id = e.passage_id "
-                f"WHERE e.tenant_id = $1 AND e.model_id = {self._bind(model)}::int AND {filters} "
-                f"ORDER BY (e.vector <#> {{vector}}::text::halfvec) + 0, p.id LIMIT $2)"
-            )
-
-    def _filters(self, kind: int, condition: tuple[str, list[Any]] | None) -> str:
-        scope = self._scope
-        parts = ["p.tenant_id = $1", f"p.kind = {kind:d}"]
-        if scope.user_id is not None:
-            own = f"p.user_id = {self._bind(scope.user_id)}"
-            # what belongs to nobody in particular is everyone's; a conversation never is
-            parts.append(own if kind == MESSAGE else f"({own} OR p.user_id IS NULL)")
-        if scope.thread_id is not None and kind != REFERENCE:
-            parts.append(f"p.thread_id = {self._bind(scope.thread_id)}")
-        if scope.since is not None:
-            parts.append(f"p.said_at >= {self._bind(scope.since)}")
-        if scope.until is not None:
-            parts.append(f"p.said_at < {self._bind(scope.until)}")
-        if scope.as_of is not None and kind != REFERENCE:
-            moment = self._bind(scope.as_of)
-            parts.append(f"p.said_at <= {moment} AND (p.live_until IS NULL OR p.live_until > {moment})")
-        else:
-            parts.append("p.live_until IS NULL")
-        if condition is not None:
-            text, values = condition
-            parts.append("(" + text.format(*(self._bind(value) for value in values)) + ")")
-        return " AND ".join(parts)
-
-    def build(self, vector: Sequence[float] | None, model: int | None) -> tuple[str, list[Any]]:
-        """The statement and its arguments."""
-        from memory_plugin.embedding import vector_text
-
-        arms = " UNION ".join(self.arms)
-        cases = " ".join(
-            f"WHEN {kind:d} THEN -(p.weights <#> {bound}::text::sparsevec)" for kind, bound in self._weights.items()
-        )
-        by_words = f"(CASE p.kind {cases} ELSE 0 END)::float8" if cases else "0::float8"
-        by_meaning, join = "NULL::float8", ""
-        if vector is not None and model is not None:
-            bound = self._bind(vector_text(vector))
-            arms = arms.replace("{vector}", bound)
-            by_meaning = f"-(e.vector <#> {bound}::text::halfvec)"
-            join = (
-                f"LEFT JOIN {{s}}.embeddings e ON e.tenant_id = $1 AND e.model_id = {self._bind(model)}::int "
-                "AND e.passage_id = p.id"
-            )
-        statement = (
-            f"WITH nominated AS MATERIALIZED ({arms}) "
-            f"SELECT p.id, p.kind, {by_words} AS words, {by_meaning} AS meaning, p.said_at, p.user_id, p.thread_id, "
-            "p.seq, p.document_id, p.speaker "
-            f"FROM nominated n JOIN {{s}}.passages p ON p.tenant_id = $1 AND p.id = n.id {join}"
-        )
-        return self._database.sql(statement), self._arguments
-
-
-def _or_query(terms: Sequence[Record]) -> str:
-    """The query's lexemes joined by OR, the rarest first, within the budget of matching rows."""
-    chosen: list[str] = []
-    budget = WORD_BUDGET
-    for row in sorted(terms, key=lambda row: (row["containing"], row["lexeme"])):
-        if chosen and row["containing"] > budget:
-            break
-        budget -= row["containing"]
-        escaped = row["lexeme"].replace("\\", "\\\\").replace("'", "''")
-        chosen.append(f"'{escaped}'")
-    return " | ".join(chosen)
+        statement, arguments = builder.build(vector, self._model, surroundings, time_words)
+        rows = await self._database.fetch(statement, *arguments, repeat=Repeat.READ)
+        return [Candidate(*row) for row in rows]
