@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from memory_plugin.durations import duration
 from memory_plugin.errors import ConfigurationError
+
+
+def _duration(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return duration(value)
+    except ValueError as error:
+        raise PydanticCustomError("duration", "{reason}", {"reason": str(error)}) from error
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0), le=timedelta(days=36_500))]
 
 
 class Settings(BaseSettings):
@@ -48,6 +64,24 @@ class Settings(BaseSettings):
     language: str = Field(default="english", description="text search configuration for stemming and stop words")
     buffer_limit: int = Field(
         default=10_240, ge=0, description="bytes of agent state kept readable in conversations.memory_buffer; 0 is off"
+    )
+    checkpoint_cache: int = Field(
+        default=64, ge=0, description="megabytes for the messages of threads used last; 0 keeps the last thread only"
+    )
+    retention_keep_last: int | None = Field(
+        default=None, ge=1, lt=2**31, description="checkpoints kept of each namespace of a thread; unset keeps all"
+    )
+    retention_keep_for: Duration | None = Field(
+        default=None, description="how long checkpoints are kept, such as 30d or 12h; unset means for ever"
+    )
+    retention_expire_after: Duration | None = Field(
+        default=None, description="how long a thread may be idle before it expires, such as 90d; unset means for ever"
+    )
+    retention_expire: Literal["thread", "checkpoints"] = Field(
+        default="thread", description="what goes when a thread expires: all of it, or its checkpoints alone"
+    )
+    retention_every: Duration | None = Field(
+        default=None, description="how often an open store applies retention by itself, such as 1h; unset means never"
     )
 
 

@@ -140,8 +140,8 @@ def rows_read(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[l
     counts: list[int] = []
     original = database.fetch
 
-    async def fetch(*arguments: Any) -> Any:
-        found = await original(*arguments)
+    async def fetch(*arguments: Any, **options: Any) -> Any:
+        found = await original(*arguments, **options)
         counts.append(len(found))
         return found
 

@@ -252,9 +252,9 @@ class Spy:
             monkeypatch.setattr(database, name, self._counting(getattr(database, name)))
 
     def _counting(self, method: Any) -> Any:
-        async def call(statement: str, *arguments: Any) -> Any:
+        async def call(statement: str, *arguments: Any, **options: Any) -> Any:
             self.bytes += len(repr(arguments))
-            return await method(statement, *arguments)
+            return await method(statement, *arguments, **options)
 
         return call
 

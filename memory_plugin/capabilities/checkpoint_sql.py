@@ -1,250 +1,96 @@
-"""The statements of `Checkpoints`, apart because they are long. `{s}` is the store's schema."""
+"""The statements of `Checkpoints` that read, and the one of pending writes. `{s}` is the store's schema.
+
+Of arrays asyncpg knows only `text[]` by itself, and asks the server about any other, on each new
+connection: so numbers and bytes travel as text, and bytes strung together beside their lengths.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memory_plugin.capabilities.checkpoints import CheckpointFilter
+    from memory_plugin.capabilities.checkpoint_rows import CheckpointFilter
 
-
-@cache
-def put(
-    *,
-    touched: bool,
-    messages: bool,
-    repeatable: bool,
-    buffer: bool,
-    blobs: bool,
-    promoted: bool,
-    anchored: bool,
-    extras: bool,
-) -> str:
-    """The statement that stores a checkpoint, with only the parts that have something to do.
-
-    Arguments 1 to 13 are always there: tenant, thread, namespace, id, parent, checkpoint, versions,
-    metadata, user, and the four columns of the message ranges. Those of each part follow in the
-    order of the parts here.
-
-    It locks first the conversation, then what the new checkpoint lives on: the checkpoint it takes
-    values over from, and messages that only others had. Where one of these is gone nothing is
-    written, and whoever deletes takes the same lock on the conversation first: so no checkpoint can
-    ever point at rows that a deletion has taken away, however the two meet.
-    """
-    position = 13
-
-    def take(count: int, needed: bool = True) -> list[str]:
-        nonlocal position
-        first, position = position + 1, position + count * needed
-        return [f"${number}" for number in range(first, position + 1)]
-
-    change = take(3, touched)
-    columns = take(9, messages)
-    (versions,) = take(1, repeatable) or ("",)
-    buffered = take(2, buffer)
-    parts = []
-    if repeatable:
-        parts.append(_STORED.replace("{versions}", versions))
-    if touched:
-        parts.append(_touched(change, buffered, unless_stored=repeatable))
-    else:
-        parts.append(_LOCKED if anchored or extras else _MADE)
-    blob_columns, promoted_seqs = take(6, blobs), take(1, promoted)
-    anchor, needed = take(2, anchored), take(1, extras)
-    parts.append(
-        _go(anchor, needed, source="thread" if touched or anchored else "(SELECT 0::bigint AS base) AS thread")
-    )
-    if not touched:
-        parts.append(_OWNER)
-    if messages:
-        parts.append(_said(columns))
-    if blobs:
-        parts.append(_blobs(blob_columns))
-    if promoted:
-        parts.append(_PROMOTED.replace("{seqs}", promoted_seqs[0]))
-    if touched:
-        parts.append(_QUEUED.replace("{length}", change[1]))
-    parts.append(_RANGES)
-    parts.append(_SAVED)
-    repeated = "EXISTS (SELECT FROM stored)" if repeatable else "false"
-    return "WITH " + ",\n".join(parts) + f"\nSELECT (SELECT base FROM go) AS base, {repeated} AS repeated"
-
-
-_STORED = """stored AS (
-    SELECT FROM {s}.checkpoints
-    WHERE tenant_id = $1 AND thread_id = $2 AND checkpoint_ns = $3 AND checkpoint_id = $4
-      AND versions @> {versions}::jsonb
-)"""
-
-_MADE = """made AS (
-    INSERT INTO {s}.conversations (tenant_id, thread_id, user_id) VALUES ($1, $2, $9)
-    ON CONFLICT (tenant_id, thread_id) DO NOTHING
-)"""
-
-_LOCKED = """thread AS MATERIALIZED (
-    SELECT thread_id, 0::bigint AS base FROM {s}.conversations
-    WHERE tenant_id = $1 AND thread_id = $2 FOR KEY SHARE
-)"""
-
-_OWNER = """owner AS (
-    UPDATE {s}.conversations SET user_id = $9 FROM go
-    WHERE tenant_id = $1 AND thread_id = $2 AND user_id IS NULL AND $9::text IS NOT NULL
-)"""
-
-_PROMOTED = """promoted AS (
-    UPDATE {s}.messages SET origin = 0 FROM go WHERE tenant_id = $1 AND thread_id = $2 AND seq = ANY ({seqs}::bigint[])
-)"""
-
-_QUEUED = """queued AS (
-    INSERT INTO {s}.index_queue (tenant_id, kind, item) SELECT $1, 2, $2 FROM go WHERE {length}::bigint IS NOT NULL
-    ON CONFLICT DO NOTHING
-)"""
-
-
-def _touched(change: list[str], buffered: list[str], *, unless_stored: bool) -> str:
-    count, length, rewind = change
-    value, buffer_set = "NULL::jsonb", ""
-    if buffered:
-        value = f"nullif({buffered[0]}::jsonb, '{{}}'::jsonb)"
-        buffer_set = (
-            f",\n        memory_buffer = nullif((coalesce(c.memory_buffer, '{{}}') - {buffered[1]}::text[])"
-            f" || {buffered[0]}::jsonb, CASE WHEN c.memory_buffer IS NULL THEN '{{}}'::jsonb END)"
-        )
-    return f"""thread AS (
-    INSERT INTO {{s}}.conversations AS c (tenant_id, thread_id, user_id, message_seq, message_count, memory_buffer)
-    SELECT $1, $2, $9, {count}::bigint, coalesce({length}::bigint, 0), {value}
-    {"WHERE NOT EXISTS (SELECT FROM stored)" if unless_stored else ""}
-    ON CONFLICT (tenant_id, thread_id) DO UPDATE
-    SET user_id = coalesce(c.user_id, excluded.user_id),
-        message_seq = c.message_seq + {count}::bigint,
-        message_count = CASE
-            WHEN {length}::bigint IS NULL OR EXISTS (
-                SELECT FROM {{s}}.checkpoints
-                WHERE tenant_id = $1 AND thread_id = $2 AND checkpoint_ns = '' AND checkpoint_id > $4
-            ) THEN c.message_count
-            ELSE {length}::bigint + (
-                SELECT count(*) FROM {{s}}.messages WHERE tenant_id = $1 AND thread_id = $2 AND origin = 1
-            ) END,
-        indexed_seq = least(c.indexed_seq, {rewind}::bigint),
-        updated_at = CASE WHEN {length}::bigint IS NULL THEN c.updated_at ELSE now() END,
-        active_hour = CASE WHEN {length}::bigint IS NULL THEN c.active_hour
-                           ELSE date_trunc('hour', now(), 'UTC') END,
-        forgotten_at = NULL{buffer_set}
-    RETURNING thread_id, message_seq - {count}::bigint AS base
-)"""
-
-
-def _go(anchor: list[str], extras: list[str], *, source: str) -> str:
-    """The parts up to `go`: one row, unless something that the checkpoint lives on is gone."""
-    parts, conditions = [], []
-    if anchor:
-        # by way of `thread`, so that no lock here is waited for before that on the conversation
-        parts.append(f"""anchor AS MATERIALIZED (
-    SELECT k.checkpoint_id FROM thread CROSS JOIN LATERAL (
-        SELECT checkpoint_id FROM {{s}}.checkpoints
-        WHERE tenant_id = $1 AND thread_id = thread.thread_id AND checkpoint_ns = {anchor[0]}
-          AND checkpoint_id = {anchor[1]} FOR KEY SHARE
-    ) AS k
-)""")
-        conditions.append("EXISTS (SELECT FROM anchor)")
-    if extras:
-        parts.append(f"""present AS MATERIALIZED (
-    SELECT m.seq FROM thread CROSS JOIN LATERAL (
-        SELECT seq FROM {{s}}.messages
-        WHERE tenant_id = $1 AND thread_id = thread.thread_id AND seq = ANY ({extras[0]}::bigint[]) FOR KEY SHARE
-    ) AS m
-)""")
-        conditions.append(f"(SELECT count(*) FROM present) = cardinality({extras[0]}::bigint[])")
-    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    parts.append(f"go AS MATERIALIZED (SELECT base FROM {source}{where})")
-    return ",\n".join(parts)
-
-
-def _said(columns: list[str]) -> str:
-    types = ("uuid", "smallint", "text", "text", "text", "text", "text", "text", "bytea")
-    arrays = ", ".join(f"{column}::{type}[]" for column, type in zip(columns, types, strict=True))
-    return f"""said AS (
-    INSERT INTO {{s}}.messages (tenant_id, thread_id, seq, id, origin, role, message_id, name, text, body, type, raw)
-    SELECT $1, $2, go.base + m.place, m.id, m.origin, m.role, m.message_id, m.name, m.text, m.body::jsonb,
-           m.type, m.raw
-    FROM go, unnest({arrays}) WITH ORDINALITY AS m (id, origin, role, message_id, name, text, body, type, raw, place)
-)"""
-
-
-def _blobs(columns: list[str]) -> str:
-    types = ("text", "text", "text", "text", "bytea", "boolean")
-    arrays = ", ".join(f"{column}::{type}[]" for column, type in zip(columns, types, strict=True))
-    return f"""kept AS (
-    INSERT INTO {{s}}.checkpoint_blobs AS b (tenant_id, thread_id, checkpoint_ns, channel, version, value, type, blob)
-    SELECT $1, $2, $3, g.channel, g.version, g.value::jsonb, g.type, g.blob
-    FROM go, unnest({arrays}) AS g (channel, version, value, type, blob, changed)
-    WHERE g.changed OR NOT EXISTS (
-        SELECT FROM {{s}}.checkpoint_blobs
-        WHERE tenant_id = $1 AND thread_id = $2 AND checkpoint_ns = $3 AND channel = g.channel AND version = g.version)
-    ON CONFLICT (tenant_id, thread_id, checkpoint_ns, channel, version) DO UPDATE
-    SET value = excluded.value, type = excluded.type, blob = excluded.blob
-    WHERE (b.value, b.type, b.blob) IS DISTINCT FROM (excluded.value, excluded.type, excluded.blob)
-)"""
-
-
-_RANGES = """ranges AS (
-    SELECT jsonb_object_agg(channel, ranges) AS refs FROM (
-        SELECT r.channel, jsonb_agg(jsonb_build_array(r.first + r.shift, r.past + r.shift) ORDER BY r.place) AS ranges
-        FROM (
-            SELECT u.*, CASE WHEN u.fresh THEN go.base ELSE 0 END AS shift
-            FROM go, unnest($10::text[], $11::bigint[], $12::bigint[], $13::boolean[]) WITH ORDINALITY
-                AS u (channel, first, past, fresh, place)
-        ) AS r
-        GROUP BY r.channel
-    ) AS by_channel
-)"""
-
-_SAVED = """saved AS (
-    INSERT INTO {s}.checkpoints (tenant_id, thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id,
-                                 checkpoint, versions, metadata, message_refs)
-    SELECT $1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8::jsonb, (SELECT refs FROM ranges) FROM go
-    ON CONFLICT (tenant_id, thread_id, checkpoint_ns, checkpoint_id) DO UPDATE
-    SET parent_checkpoint_id = excluded.parent_checkpoint_id, checkpoint = excluded.checkpoint,
-        versions = excluded.versions, metadata = excluded.metadata, message_refs = excluded.message_refs
-)"""
-
-PUT_WRITES = """
+_PUT_WRITES = """
 INSERT INTO {s}.checkpoint_writes AS w (tenant_id, thread_id, checkpoint_ns, checkpoint_id, task_id, task_path,
                                         idx, channel, value, type, blob)
-SELECT $1, $2, $3, $4, $5, $6, g.idx, g.channel, g.value::jsonb, g.type, g.blob
-FROM unnest($7::int[], $8::text[], $9::text[], $10::text[], $11::bytea[]) AS g (idx, channel, value, type, blob)
+SELECT $1, g.thread_id, g.checkpoint_ns, g.checkpoint_id, g.task_id, g.task_path, g.idx::integer, g.channel,
+       g.value::jsonb, g.type, {blob}
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+            $10::text[]{sizes})
+    AS g (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, value, type{names})
 ON CONFLICT (tenant_id, thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE
 SET task_path = excluded.task_path, channel = excluded.channel, value = excluded.value, type = excluded.type,
     blob = excluded.blob
 WHERE excluded.idx < 0
 """
+_WITHOUT_BYTES = _PUT_WRITES.replace("{blob}", "NULL::bytea").replace("{sizes}", "").replace("{names}", "")
+_WITH_BYTES = (
+    _PUT_WRITES.replace("{blob}", "substring($13::bytea FROM g.start::integer FOR g.size::integer)")
+    .replace("{sizes}", ", $11::text[], $12::text[]")
+    .replace("{names}", ", start, size")
+)
 
-# LIMIT 1 in the lateral look-ups holds the planner to one index probe each, whatever it believes
-# about the size of the tables; and of an array it expects ten members, where of a set-returning
-# function on JSON it expects a hundred: enough to have it compile the query for long threads.
+
+def put_writes(rows: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
+    """The statement for these writes, and its arguments after the tenant.
+
+    A row is thread, namespace, checkpoint, task, path, place, channel, JSON, type and bytes.
+    """
+    *columns, raws = (list(column) for column in zip(*rows, strict=True))
+    columns[5] = list(map(str, columns[5]))
+    if not any(raw is not None for raw in raws):
+        return _WITHOUT_BYTES, columns
+    starts: list[str | None] = []
+    sizes: list[str | None] = []
+    position = 1
+    for raw in raws:
+        starts.append(None if raw is None else str(position))
+        sizes.append(None if raw is None else str(len(raw)))
+        position += len(raw or b"")
+    return _WITH_BYTES, [*columns, starts, sizes, b"".join(raw for raw in raws if raw is not None)]
+
+
+# The messages of a page are read once for each thread, whichever of its checkpoints have them. OFFSET 0
+# holds the planner to one scan of the index for each range, whatever it believes about the size of the
+# tables, and with it to their order; LIMIT 1 likewise to one probe for each value.
 _COLUMNS = """
-SELECT c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.parent_checkpoint_id, c.checkpoint::text, c.versions::text,
-       c.metadata::text, c.message_refs::text, m.*, b.*, w.*
-FROM (
+WITH {held}page AS MATERIALIZED (
     SELECT * FROM {s}.checkpoints WHERE {where} ORDER BY {order} LIMIT {limit}
-) AS c
+)
+SELECT c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.parent_checkpoint_id, c.checkpoint::text, c.versions::text,
+       c.metadata::text, c.message_refs::text, {kept} AS kept, m.*, b.*, w.*
+FROM {page} AS c
 CROSS JOIN LATERAL (
-    SELECT array_agg(seq) AS message_seqs, array_agg(origin) AS message_origins,
-           array_agg(body) AS message_bodies, array_agg(type) AS message_types, array_agg(raw) AS message_raws
+    SELECT wanted.ranges::text AS message_ranges, said.*, (
+               SELECT id FROM {s}.messages
+               WHERE tenant_id = c.tenant_id AND thread_id = c.thread_id AND seq = upper(wanted.ranges) - 1
+           ) AS message_proof
     FROM (
-        SELECT m.seq, m.origin, CASE WHEN m.raw IS NULL THEN m.body::text END AS body, m.type, m.raw
-        FROM unnest(ARRAY(SELECT jsonb_path_query(c.message_refs, '$.*[*]'))) AS range (bounds),
-             LATERAL (
-                 SELECT seq, origin, body, type, raw FROM {s}.messages
-                 WHERE tenant_id = c.tenant_id AND thread_id = c.thread_id
-                   AND seq >= (range.bounds ->> 0)::bigint AND seq < (range.bounds ->> 1)::bigint
-             ) AS m
-    ) AS rows
+        SELECT range_agg(int8range((bounds ->> 0)::bigint, (bounds ->> 1)::bigint)){without} AS ranges
+        FROM {refs}
+    ) AS wanted, LATERAL (
+        SELECT array_agg(body) AS message_bodies,
+               CASE WHEN bool_or(type IS NOT NULL) THEN array_agg(type) END AS message_types,
+               string_agg(raw, '') AS message_raw,
+               CASE WHEN bool_or(raw IS NOT NULL) THEN array_agg(octet_length(raw)::text) END AS message_sizes,
+               array_agg(seq::text) FILTER (WHERE origin = 2) AS message_internal,
+               CASE WHEN count(*) <> (SELECT sum(upper(span) - lower(span)) FROM unnest(wanted.ranges) AS span)
+                    THEN array_agg(seq::text) END AS message_seqs
+        FROM unnest(wanted.ranges) AS span, LATERAL (
+            SELECT seq, origin, body::text, type, raw FROM {s}.messages
+            WHERE tenant_id = c.tenant_id AND thread_id = c.thread_id AND seq >= lower(span) AND seq < upper(span)
+            ORDER BY seq OFFSET 0
+        ) AS said
+    ) AS said
 ) AS m
 CROSS JOIN LATERAL (
     SELECT array_agg(name) AS blob_channels, array_agg(version) AS blob_versions,
-           array_agg(value::text) AS blob_values, array_agg(type) AS blob_types, array_agg(blob) AS blob_blobs
+           array_agg(value::text) AS blob_values, array_agg(type) AS blob_types,
+           string_agg(blob, '') AS blob_raw,
+           CASE WHEN bool_or(blob IS NOT NULL) THEN array_agg(octet_length(blob)::text) END AS blob_sizes
     FROM jsonb_each_text(c.versions) AS channel (name, version),
          LATERAL (
              SELECT value, type, blob FROM {s}.checkpoint_blobs
@@ -253,8 +99,10 @@ CROSS JOIN LATERAL (
          ) AS found
 ) AS b
 CROSS JOIN LATERAL (
-    SELECT array_agg(task_id) AS write_tasks, array_agg(idx) AS write_idxs, array_agg(channel) AS write_channels,
-           array_agg(value::text) AS write_values, array_agg(type) AS write_types, array_agg(blob) AS write_blobs
+    SELECT array_agg(task_id) AS write_tasks, array_agg(idx::text) AS write_idxs,
+           array_agg(channel) AS write_channels, array_agg(value::text) AS write_values,
+           array_agg(type) AS write_types, string_agg(blob, '') AS write_raw,
+           CASE WHEN bool_or(blob IS NOT NULL) THEN array_agg(octet_length(blob)::text) END AS write_sizes
     FROM (
         SELECT * FROM {s}.checkpoint_writes
         WHERE tenant_id = c.tenant_id AND thread_id = c.thread_id AND checkpoint_ns = c.checkpoint_ns
@@ -266,16 +114,43 @@ CROSS JOIN LATERAL (
 
 
 @cache
-def get(*, latest: bool) -> str:
-    """The statement that reads one checkpoint: the latest, or the one of argument 4."""
+def get(*, latest: bool, held: bool) -> str:
+    """The statement that reads one checkpoint: the latest, or the one of argument 4.
+
+    Four more arguments say what the reader holds: the first and the past number of its messages,
+    and the number and the id of one of them.
+    """
     where = "tenant_id = $1 AND thread_id = $2 AND checkpoint_ns = $3"
     if not latest:
         where += " AND checkpoint_id = $4"
-    return _select(where, "checkpoint_id DESC", "1")
+    start, end, row, proof = (f"${number}" for number in range(5 - latest, 9 - latest))
+    known = (
+        f"""held AS MATERIALIZED (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM {{s}}.messages
+        WHERE tenant_id = $1 AND thread_id = $2 AND seq = {row}::bigint AND id = {proof}::uuid
+    ) THEN int8multirange(int8range({start}::bigint, {end}::bigint)) ELSE '{{}}'::int8multirange END AS ranges
+), """
+        if held
+        else ""
+    )
+    return _select(
+        held=known,
+        kept="NOT isempty((SELECT ranges FROM held))" if held else "false",
+        without=" - (SELECT ranges FROM held)" if held else "",
+        where=where,
+        order="checkpoint_id DESC",
+        limit="1",
+        page="page",
+        refs="jsonb_path_query(c.message_refs, '$.*[*]') AS bounds",
+    )
 
 
-def _select(where: str, order: str, limit: str) -> str:
-    return _COLUMNS.replace("{where}", where).replace("{order}", order).replace("{limit}", limit)
+def _select(**parts: str) -> str:
+    statement = _COLUMNS
+    for name, part in parts.items():
+        statement = statement.replace("{" + name + "}", part)
+    return statement
 
 
 def listing(
@@ -306,7 +181,18 @@ def listing(
     order = "checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC"
     if last is not None:
         add("(checkpoint_id, thread_id, checkpoint_ns) < ({}, {}, {})", *last)
-    return _select(" AND ".join(conditions), order, str(int(size))) + f"ORDER BY {order}", arguments
+    statement = _select(
+        held="",
+        kept="false",
+        without="",
+        where=" AND ".join(conditions),
+        order=order,
+        limit=str(int(size)),
+        page=f"(SELECT *, row_number() OVER (PARTITION BY thread_id ORDER BY {order}) AS place FROM page)",
+        refs="page AS p, jsonb_path_query(p.message_refs, '$.*[*]') AS bounds"
+        " WHERE c.place = 1 AND p.thread_id = c.thread_id",
+    )
+    return statement + f"ORDER BY {order}", arguments
 
 
 REFS_OF_VERSIONS = """

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from memory_plugin.errors import InvalidInputError
 
-__all__ = ["CORE_MESSAGES", "message_from_body"]
+__all__ = ["CORE_MESSAGES", "fields_of_body", "message_from_body", "message_of_fields"]
 
 CORE_MESSAGES: tuple[type[BaseMessage], ...] = (
     HumanMessage,
@@ -80,27 +80,58 @@ def message_from_body(body: Mapping[str, Any]) -> BaseMessage:
     The fields are trusted as far as they have the shape of a message; a body without it goes
     through LangChain's own validation, and raises `InvalidInputError` where that fails.
     """
-    kind = body.get("type")
-    form = _FORMS.get(kind) if type(kind) is str else None
+    form = _form_of(body)
     if form is None:
         return _of_unknown_type(body)
+    values = _values(form, body)
+    if values is None:
+        return _validated(form.cls, body)
+    extra: dict[str, Any] = {}
+    if len(values) > len(form.names):
+        extra = {name: values.pop(name) for name in body if name not in form.names}
+    return message_of_fields(form.cls, values, extra)
+
+
+def fields_of_body(body: Mapping[str, Any]) -> tuple[type[BaseMessage], dict[str, Any]] | None:
+    """The class and all fields of the message that `body` describes, for `message_of_fields`.
+
+    None for a body that takes validation, or has fields that its class does not know.
+    """
+    form = _form_of(body)
+    if form is None:
+        return None
+    values = _values(form, body)
+    return None if values is None or len(values) > len(form.names) else (form.cls, values)
+
+
+def message_of_fields(
+    cls: type[BaseMessage], fields: dict[str, Any], extra: dict[str, Any] | None = None
+) -> BaseMessage:
+    """A message of one of the core's classes that takes these fields, all of them, as its own."""
+    message = cls.__new__(cls)
+    _set(message, "__dict__", fields)
+    # All fields count as set, as they do after a trip through LangGraph's serializer.
+    _set(message, "__pydantic_fields_set__", {*fields, *extra} if extra else set(fields))
+    _set(message, "__pydantic_extra__", {} if extra is None else extra)
+    _set(message, "__pydantic_private__", None)
+    return message
+
+
+def _form_of(body: Mapping[str, Any]) -> _Form | None:
+    kind = body.get("type")
+    return _FORMS.get(kind) if type(kind) is str else None
+
+
+def _values(form: _Form, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Every field, those that the body leaves out at their defaults; None where it lacks what it needs."""
     values = form.defaults.copy()
     for name, make in form.fresh:
         values[name] = make()
     values.update(body)
     content = values["content"]
     if (type(content) is not str and type(content) is not list) or not form.required <= body.keys():
-        return _validated(form.cls, body)
-    extra: dict[str, Any] = {}
-    if len(values) > len(form.names):
-        extra = {name: values.pop(name) for name in body if name not in form.names}
-    message = form.cls.__new__(form.cls)
-    _set(message, "__dict__", values)
-    # All fields count as set, as they do after a trip through LangGraph's serializer.
-    _set(message, "__pydantic_fields_set__", {*form.names, *extra})
-    _set(message, "__pydantic_extra__", extra)
-    _set(message, "__pydantic_private__", None)
-    return message
+        return None
+    return values
 
 
 def _of_unknown_type(body: Mapping[str, Any]) -> BaseMessage:

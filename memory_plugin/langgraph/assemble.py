@@ -1,17 +1,20 @@
-"""From a stored row back to a CheckpointTuple, and what is learned of its messages on the way."""
+"""From stored rows back to CheckpointTuples, and what is learned of their messages on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.base import CheckpointTuple
 
-from memory_plugin.capabilities.checkpoints import CheckpointRow, Range
+from memory_plugin.capabilities.checkpoint_rows import CheckpointRow, MessageRows, Range
+from memory_plugin.jsonable import loads_exact
+from memory_plugin.langchain.messages import fields_of_body
 from memory_plugin.langgraph.codec import ValueCodec
-from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread, digests
+from memory_plugin.langgraph.entries import Entry, entry_of, entry_of_fields
+from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread
 from memory_plugin.langgraph.names import original_name, original_version
 
 GRAPH = 0
@@ -19,21 +22,122 @@ GRAPH = 0
 INTERNAL = 2
 """Origin of a message that only a subgraph or another channel has."""
 
+Values = dict[str, Any]
+
 
 def tuple_of(codec: ValueCodec, row: CheckpointRow, known: KnownThread | None) -> CheckpointTuple:
-    """The CheckpointTuple of a row; what it reads is learned, so that the next put knows it."""
-    versions = {
-        original_name(channel): original_version(version) for channel, version in orjson.loads(row.versions).items()
-    }
-    values: dict[str, Any] = {
-        original_name(blob.channel): codec.load(blob.json, blob.type, blob.blob) for blob in row.blobs
-    }
+    """The CheckpointTuple of a row read by itself; what it reads is learned, so that the next put knows it."""
+    messages = _Messages(codec)
+    if row.kept and known is not None:
+        messages.have(known.rows)
+    elif known is not None and known.held is not None:
+        known.reset()  # the thread was made anew since
+    if row.messages is not None:
+        messages.read(row.messages)
+    versions = _versions(row)
     spans = spans_of(row.refs)
-    decoded = {each.seq: codec.load_message(each.body, each.type, each.raw) for each in row.messages}
-    for channel, ranges in spans.items():
-        values[channel] = [decoded[seq] for start, end in ranges for seq in range(start, end) if seq in decoded]
+    lists = {channel: messages.entries(ranges) for channel, ranges in spans.items()}
+    values: Values = {channel: messages.copies(entries) for channel, entries in lists.items()}
     if known is not None:
-        _learn(known, row, versions, spans, decoded)
+        _learn(known, row, versions, spans)
+        messages.teach(known)
+        for channel, entries in lists.items():
+            known.show(row.namespace, channel, list(values[channel]), entries)
+    return _tuple(codec, row, versions, values)
+
+
+def tuples_of(codec: ValueCodec, page: Iterable[CheckpointRow]) -> Iterable[CheckpointTuple]:
+    """The CheckpointTuples of a page, one by one; nothing in them is shared."""
+    threads: dict[str, _Messages] = {}
+    for row in page:
+        messages = threads.setdefault(row.thread_id, _Messages(codec))
+        if row.messages is not None:
+            messages.read(row.messages)
+        values: Values = {
+            channel: messages.copies(messages.entries(ranges)) for channel, ranges in spans_of(row.refs).items()
+        }
+        yield _tuple(codec, row, _versions(row), values)
+
+
+class _Messages:
+    """The messages of one thread, by number, that some rows came with."""
+
+    def __init__(self, codec: ValueCodec) -> None:
+        self._codec = codec
+        self._entries: dict[int, Entry] = {}
+        self._odd: dict[int, tuple[str | None, str | None, bytes | None]] = {}
+        self._rows: MessageRows | None = None
+        self._objects: dict[int, BaseMessage] = {}
+        self._before: Mapping[int, Entry] = {}
+
+    def have(self, entries: Mapping[int, Entry]) -> None:
+        """These are known, and were not read."""
+        self._before = entries
+
+    def read(self, rows: MessageRows) -> None:
+        types = rows.types or [None] * len(rows.bodies)
+        raws = rows.raws or [None] * len(rows.bodies)
+        self._rows = rows
+        for seq, body, kind, raw in zip(rows.seqs, rows.bodies, types, raws, strict=True):
+            whole = fields_of_body(loads_exact(body)) if kind is None and body is not None else None
+            # what a tag in JSON stands for may be more than plain JSON
+            if whole is not None and '"$t"' not in body:  # type: ignore[operator]  # there is one
+                self._entries[seq] = entry_of_fields(*whole)
+            else:
+                message = self._codec.load_message(body, kind, raw)
+                self._odd[seq] = (body, kind, raw)
+                self._objects[seq] = message
+                self._entries[seq] = entry_of(message)
+
+    def entries(self, ranges: Sequence[Range]) -> list[Entry]:
+        """In the order of a list; what is gone is left out."""
+        found = self._entries
+        if self._before:
+            before = self._before
+            return [
+                entry
+                for start, end in ranges
+                for seq in range(start, end)
+                if (entry := found.get(seq) or before.get(seq)) is not None
+            ]
+        return [found[seq] for start, end in ranges for seq in range(start, end) if seq in found]
+
+    def copies(self, entries: Sequence[Entry]) -> list[BaseMessage]:
+        """A message of its own for each."""
+        return [entry.message() if entry.fields is not None else self._load(entry) for entry in entries]
+
+    def _load(self, entry: Entry) -> BaseMessage:
+        seq = next(seq for seq, each in self._entries.items() if each is entry)
+        message = self._objects.pop(seq, None)
+        return message if message is not None else self._codec.load_message(*self._odd[seq])
+
+    def teach(self, known: KnownThread) -> None:
+        """Let it be known which rows were read."""
+        if self._rows is None:
+            return
+        for seq, entry in self._entries.items():
+            known.add(entry, seq)
+        known.internal.update(self._rows.internal)
+        run = self._whole_run()
+        if run is not None and self._rows.proof is not None:
+            known.hold(*run, run[1] - 1, self._rows.proof)
+
+    def _whole_run(self) -> Range | None:
+        """The last unbroken run of numbers whose messages are all whole."""
+        seqs = self._rows.seqs if self._rows is not None else ()
+        if not seqs or self._entries[seqs[-1]].fields is None:
+            return None
+        start = end = seqs[-1]
+        for seq in reversed(seqs[:-1]):
+            if seq != start - 1 or self._entries[seq].fields is None:
+                break
+            start = seq
+        return start, end + 1
+
+
+def _tuple(codec: ValueCodec, row: CheckpointRow, versions: Mapping[str, Any], lists: Values) -> CheckpointTuple:
+    values: Values = {original_name(blob.channel): codec.load(blob.json, blob.type, blob.blob) for blob in row.blobs}
+    values.update(lists)
     configurable = {"thread_id": row.thread_id, "checkpoint_ns": original_name(row.namespace)}
     checkpoint = {
         **codec.load_metadata(row.checkpoint),
@@ -53,6 +157,12 @@ def tuple_of(codec: ValueCodec, row: CheckpointRow, known: KnownThread | None) -
     )
 
 
+def _versions(row: CheckpointRow) -> dict[str, Any]:
+    return {
+        original_name(channel): original_version(version) for channel, version in orjson.loads(row.versions).items()
+    }
+
+
 def spans_of(refs: str | None) -> dict[str, list[Range]]:
     """The message lists of a checkpoint, by channel, from its stored references."""
     if refs is None:
@@ -64,14 +174,8 @@ def spans_of(refs: str | None) -> dict[str, list[Range]]:
 
 
 def _learn(
-    known: KnownThread,
-    row: CheckpointRow,
-    versions: Mapping[str, Any],
-    spans: Mapping[str, list[Range]],
-    decoded: Mapping[int, BaseMessage],
+    known: KnownThread, row: CheckpointRow, versions: Mapping[str, Any], spans: Mapping[str, list[Range]]
 ) -> None:
     if row.namespace == "" and ("", row.checkpoint_id) not in known.checkpoints:
         known.buffer = None  # somebody else may have written the memory buffer too
-    known.learn(digests(list(decoded.values())), decoded)
-    known.internal.update(each.seq for each in row.messages if each.origin == INTERNAL)
     known.remember(row.namespace, row.checkpoint_id, KnownCheckpoint(versions, spans, learned=True))

@@ -26,11 +26,11 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from memory_plugin.capabilities.checkpoints import CheckpointFilter
-from memory_plugin.capabilities.checkpoints import PendingWrite as StoredWrite
+from memory_plugin.capabilities.checkpoint_rows import CheckpointFilter
+from memory_plugin.capabilities.checkpoint_rows import PendingWrite as StoredWrite
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.jsonable import clean_text, dumps_exact
-from memory_plugin.langgraph.assemble import tuple_of
+from memory_plugin.langgraph.assemble import tuple_of, tuples_of
 from memory_plugin.langgraph.buffer import buffer_of, is_own_channel
 from memory_plugin.langgraph.codec import ValueCodec, drop_secrets
 from memory_plugin.langgraph.faces import FacedSaver
@@ -81,7 +81,7 @@ class ConversationSaver(FacedSaver):
         self._channel = messages_channel
         self._plain = (*_PLAIN_METADATA, *plain_metadata)
         self._secret_names = tuple(secret_names)
-        self._known = KnownMessages()
+        self._known = KnownMessages(core.settings.checkpoint_cache * 1024 * 1024)
         self._codecs: tuple[SerializerProtocol, ValueCodec] | None = None
 
     @classmethod
@@ -127,8 +127,13 @@ class ConversationSaver(FacedSaver):
         return await self._owned(self._read(thread_id, namespace, checkpoint_id))
 
     async def _read(self, thread_id: str, namespace: str, checkpoint_id: str | None) -> CheckpointTuple | None:
-        row = await self._core.checkpoints.get(thread_id, namespace, checkpoint_id)
-        return None if row is None else tuple_of(self._codec, row, self._known.thread(thread_id))
+        known = self._known.thread(thread_id)
+        generation = known.generation
+        row = await self._core.checkpoints.get(thread_id, namespace, checkpoint_id, held=known.held)
+        if row is not None and row.kept and known.generation != generation:
+            # what was held, and so left out, was dropped meanwhile
+            row = await self._core.checkpoints.get(thread_id, namespace, checkpoint_id)
+        return None if row is None else tuple_of(self._codec, row, known)
 
     async def alist(
         self,
@@ -155,8 +160,9 @@ class ConversationSaver(FacedSaver):
 
     async def _listed(self, wanted: CheckpointFilter) -> AsyncGenerator[CheckpointTuple]:
         codec = self._codec
-        async for row in self._core.checkpoints.list(wanted):
-            yield tuple_of(codec, row, None)
+        async for page in self._core.checkpoints.list(wanted):
+            for each in tuples_of(codec, page):
+                yield each
 
     def _metadata_filter(self, filter: Mapping[str, Any]) -> dict[str, str]:
         text = self._codec.dump_filter(filter)
@@ -202,7 +208,7 @@ class ConversationSaver(FacedSaver):
         unchanged = {name: version for name, version in versions.items() if new_versions.get(name) != version}
         lists = {
             # the conversation comes first: what it shares with another channel is the conversation's
-            name: take_list(codec, known, values[name])
+            name: take_list(codec, known, namespace, name, values[name])
             for name in sorted(values, key=lambda name: name != self._channel)
             if name in versions and name not in unchanged and codec.is_messages(values[name])
         }

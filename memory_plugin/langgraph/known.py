@@ -1,83 +1,40 @@
-"""Which messages are rows already: so that a put writes only what is new.
+"""Which messages are rows already: so that a put writes only what is new, and a read fetches only that.
 
-LangGraph hands the whole message list to every put. A message is recognised by a digest of all that
-is in it, so an application that changes one in place is noticed, and a message that another object
-holds, after a trip through another process, is the same row all the same. No message is kept here,
-only numbers.
+LangGraph hands the whole message list to every put. The messages of the list before are the same
+objects nearly always; that is seen by comparing references, and that they hold what they held by
+comparing them with frozen copies, both at the speed of C. What is left is looked up by its id and
+told apart by a digest of all that is in it: so an application that changes a message in place is
+noticed (unless it puts an equal value of another type in its place, such as True for 1), and a
+message that another object holds, after a trip through another process, is the same row all the same.
+
+A thread is kept while it is among those used last, within a bound on memory.
 """
 
 from __future__ import annotations
 
 import asyncio
-import pickle
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any
+from uuid import UUID
 
-import ormsgpack
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langchain_core.messages import BaseMessage
 
-from memory_plugin.capabilities.checkpoints import Range
+from memory_plugin.capabilities.checkpoint_rows import Held, Range
+from memory_plugin.langgraph.entries import Entry, Key, entry_of, extras_of, live_fields
 
-MAX_THREADS = 1024
-MAX_MESSAGES = 500_000
-"""Messages remembered over all threads; the threads used longest ago are forgotten first."""
+MAX_THREADS = 4096
 
 MAX_CHECKPOINTS = 64
 """Checkpoints remembered of one thread."""
 
+MAX_VIEWS = 16
+"""Message lists remembered of one thread."""
+
 SMALL_THREAD = 8192
 """Up to so many messages a thread is remembered whole, whatever became of them."""
-
-# What would look the same as something else in MessagePack is refused, and goes the slow way.
-_EXACT = (
-    ormsgpack.OPT_PASSTHROUGH_TUPLE
-    | ormsgpack.OPT_PASSTHROUGH_ENUM
-    | ormsgpack.OPT_PASSTHROUGH_UUID
-    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
-    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
-    | ormsgpack.OPT_PASSTHROUGH_DATETIME
-    | ormsgpack.OPT_SORT_KEYS
-)
-_pack = ormsgpack.packb
-_serializer = JsonPlusSerializer()
-
-
-def digests(messages: Sequence[Any]) -> list[int]:
-    """For each message a number that changes when anything in it changes."""
-    try:
-        return [
-            hash((type(message), _pack(message.__dict__, option=_EXACT)))
-            if not message.__pydantic_extra__
-            else digest(message)
-            for message in messages
-        ]
-    except TypeError:
-        return [digest(message) for message in messages]
-
-
-def digest(message: Any) -> int:
-    """The number of one message."""
-    extra = message.__pydantic_extra__
-    state = [message.__dict__, extra] if extra else message.__dict__
-    try:
-        return hash((type(message), _pack(state, option=_EXACT)))
-    except TypeError:
-        return hash((type(message), _slow_content(message, state)))
-
-
-def _slow_content(message: Any, state: Any) -> Any:
-    """What stands for a message that is not plain JSON through and through."""
-    try:
-        if "\\ud" not in repr(state):  # the serializer makes all lone surrogates the same
-            return _serializer.dumps_typed(message)
-    except Exception:  # noqa: BLE001, S110 - any object may stand in a message, and fail in its own way
-        pass
-    try:
-        return pickle.dumps(state)
-    except Exception:  # noqa: BLE001 - likewise
-        return object()  # equal to nothing: stored each time, and never taken for another
 
 
 def runs(numbers: Sequence[int]) -> list[Range]:
@@ -138,50 +95,169 @@ class KnownCheckpoint:
         return [span for spans in self.spans.values() for span in spans]
 
 
+class View:
+    """A message list as it was last read or put: the very objects, and what they held."""
+
+    __slots__ = ("_fields", "_places", "entries", "messages")
+
+    def __init__(self, messages: list[BaseMessage], entries: list[Entry]) -> None:
+        self.messages = messages
+        self.entries = entries
+        self._fields = [entry.fields for entry in entries]
+        self._places: dict[int, int] | None = None
+
+    def entries_of(self, messages: list[BaseMessage]) -> list[Entry]:
+        """For each message what is remembered of it; a new entry where it was not here, or has changed."""
+        shared = min(len(messages), len(self.messages))
+        if not all(map(is_, messages, self.messages)):
+            shared = next(
+                place
+                for place, (mine, given) in enumerate(zip(self.messages, messages, strict=False))
+                if mine is not given
+            )
+        start = messages if shared == len(messages) else messages[:shared]
+        if self._holds(start):
+            entries = self.entries[:shared]
+        else:
+            entries = [
+                entry if entry.is_like(message) else entry_of(message)
+                for message, entry in zip(start, self.entries, strict=False)
+            ]
+        if shared < len(messages):
+            moved = shared < len(self.messages)
+            entries += [self._elsewhere(message, moved=moved) for message in messages[shared:]]
+        return entries
+
+    def extend(self, messages: list[BaseMessage], entries: list[Entry]) -> bool:
+        """Become this list where it begins with what is here; False where it does not."""
+        length = len(self.entries)
+        if len(entries) < length or not all(map(is_, entries, self.entries)):
+            return False
+        if not all(map(is_, messages, self.messages)):
+            return False
+        self.entries = entries
+        self.messages = messages
+        self._fields += [entry.fields for entry in entries[length:]]
+        self._places = None
+        return True
+
+    def _holds(self, start: list[BaseMessage]) -> bool:
+        """Whether the first messages of the list, all of them plain, still hold what they did."""
+        if any(map(extras_of, start)):
+            return False
+        fields = self._fields if len(start) == len(self._fields) else self._fields[: len(start)]
+        try:
+            return live_fields(start) == fields
+        except Exception:  # noqa: BLE001 - some values refuse to be compared, each in its own way
+            return False
+
+    def _elsewhere(self, message: BaseMessage, *, moved: bool) -> Entry:
+        if moved:
+            if self._places is None:
+                self._places = {id(each): place for place, each in enumerate(self.messages)}
+            place = self._places.get(id(message))
+            if place is not None and self.entries[place].is_like(message):
+                return self.entries[place]
+        return entry_of(message)
+
+
 @dataclass(slots=True)
 class KnownThread:
-    """What is known of one thread. Nothing here is more than a guess: the put that relies on it checks."""
+    """What is known of one thread. Nothing here is more than a guess: the statement that relies on it checks."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while new messages are on their way, so that the next put knows their rows."""
-    rows: dict[int, int] = field(default_factory=dict)
-    """Digest -> number of the row."""
-    twins: dict[int, list[int]] = field(default_factory=dict)
-    """Digest -> further rows with the very same message."""
-    internal: set[int] = field(default_factory=set)
-    """Rows that only a subgraph or another channel has so far."""
+    rows: dict[int, Entry] = field(default_factory=dict)
+    """By number of the row."""
+    size: int = 0
+    """Bytes of all of them, about."""
+    held: Held | None = None
+    """Messages that are all here, whole."""
+    views: OrderedDict[tuple[str, str], View] = field(default_factory=OrderedDict)
+    """By namespace and channel."""
     checkpoints: OrderedDict[tuple[str, str], KnownCheckpoint] = field(default_factory=OrderedDict)
     """By namespace and id, the one used last at the end."""
     buffer: str | None = None
     """The memory buffer as it was last written from here."""
     buffer_parts: dict[str, tuple[Any, str | None]] = field(default_factory=dict)
     """By channel: the version, and its value as it stands in the memory buffer."""
+    internal: set[int] = field(default_factory=set)
+    """Rows that only a subgraph or another channel has so far."""
+    generation: int = 0
+    """Grows with each `reset`: entries of before are no rows any more."""
+    _index: dict[Key, list[Entry]] = field(default_factory=dict)
 
-    def learn(self, numbers: Iterable[int], rows: Iterable[int]) -> None:
-        """Messages with these digests are these rows."""
-        known = self.rows
-        for number, row in zip(numbers, rows, strict=True):
-            first = known.setdefault(number, row)
-            if first != row:
-                twins = self.twins.setdefault(number, [])
-                if row not in twins:
-                    twins.append(row)
+    def learn(self, entries: Sequence[Entry], first: int, proof: UUID | None) -> None:
+        """These messages are the rows from `first` on, the last of which has this id."""
+        for row, entry in enumerate(entries, start=first):
+            self.add(entry, row)
+        if proof is not None and all(entry.fields is not None for entry in entries):
+            self.hold(first, first + len(entries), first + len(entries) - 1, proof)
 
-    def match(self, numbers: Sequence[int], messages: Sequence[Any]) -> list[int | None]:
-        """For each message of a list, with these digests, its row; None where it is new.
+    def add(self, entry: Entry, row: int) -> None:
+        """This message is that row."""
+        if row in self.rows:
+            entry.seq = row
+            return
+        entry.seq = row
+        self.rows[row] = entry
+        self.size += entry.size
+        self._index.setdefault(entry.key, []).append(entry)
+
+    def hold(self, start: int, end: int, proven: int, proof: UUID) -> None:
+        """The rows of this range are known whole; `proof` is the id of the row `proven` in it."""
+        held = self.held
+        if held is not None and start <= held.end and held.start <= end:
+            start, end = min(start, held.start), max(end, held.end)
+            if held.row > proven:
+                proven, proof = held.row, held.id
+        elif held is not None and end - start < held.end - held.start:
+            return
+        self.held = Held(start, end, proven, proof)
+
+    def entries_of(self, namespace: str, channel: str, messages: list[BaseMessage]) -> list[Entry]:
+        """For each message of a list what is remembered of it, or a new entry; those that are rows know theirs."""
+        view = self.views.get((namespace, channel))
+        entries = list(map(entry_of, messages)) if view is None else view.entries_of(messages)
+        self.find(entries)
+        return entries
+
+    def find(self, entries: list[Entry]) -> None:
+        """Put in place of entries without a row those that have the same in them and are one.
 
         The same message twice is twice the same row when it has an id; without one it was said twice.
         """
-        found = list(map(self.rows.get, numbers))
-        if len(set(numbers)) == len(numbers):
-            return found
-        used: set[int | None] = set()
-        for place, row in enumerate(found):
-            if row is not None and row in used and messages[place].id is None:
-                rest = self.twins.get(numbers[place], ())
-                found[place] = next((twin for twin in rest if twin not in used), None)
-            used.add(found[place])
-        return found
+        nameless = [place for place, entry in enumerate(entries) if type(entry.key) is int]
+        used: set[int] = set()
+        for place in nameless:
+            entry = entries[place]
+            if entry.seq is not None and id(entry) in used:
+                entries[place] = entry.unplaced()
+            elif entry.seq is not None:
+                used.add(id(entry))
+        for place, entry in enumerate(entries):
+            if entry.seq is None:
+                found = self._like(entry, used)
+                if found is not None:
+                    entries[place] = found
+                    if type(found.key) is int:
+                        used.add(id(found))
+
+    def _like(self, entry: Entry, used: Collection[int]) -> Entry | None:
+        for known in self._index.get(entry.key, ()):
+            if known.digest == entry.digest and id(known) not in used:
+                return known
+        return None
+
+    def show(self, namespace: str, channel: str, messages: list[BaseMessage], entries: list[Entry]) -> None:
+        """A list was read or put."""
+        key = (namespace, channel)
+        view = self.views.get(key)
+        if view is None or not view.extend(messages, entries):
+            self.views[key] = View(messages, entries)
+        self.views.move_to_end(key)
+        if len(self.views) > MAX_VIEWS:
+            self.views.popitem(last=False)
 
     def remember(self, namespace: str, checkpoint_id: str, known: KnownCheckpoint) -> None:
         """A checkpoint was read or written."""
@@ -206,28 +282,37 @@ class KnownThread:
 
     def reset(self) -> None:
         """Know nothing: some of it was wrong, or there is too much of it."""
-        self.rows.clear()
-        self.twins.clear()
+        self.generation += 1
+        self.rows, self._index, self.size, self.held = {}, {}, 0, None
         self.internal.clear()
+        self.views.clear()
         self.checkpoints.clear()
         self.buffer_parts.clear()
         self.buffer = None
 
 
 class KnownMessages:
-    """The threads used last, within a bound on messages."""
+    """The threads used last.
 
-    def __init__(self) -> None:
+    Args:
+        limit: bytes that their messages may take, about; a thread in use is kept however large it is.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._threads: OrderedDict[str, KnownThread] = OrderedDict()
+        self._calls = 0
 
     def thread(self, thread_id: str) -> KnownThread:
         """What is known of a thread, nothing at first."""
         known = self._threads.get(thread_id)
         if known is None:
             known = self._threads[thread_id] = KnownThread()
-            self._shrink()
         else:
             self._threads.move_to_end(thread_id)
+        self._calls += 1
+        if self._calls % 64 == 0 or len(self._threads) > MAX_THREADS:
+            self._shrink()
         return known
 
     def forget(self, thread_id: str) -> None:
@@ -243,10 +328,7 @@ class KnownMessages:
         self._threads.clear()
 
     def _shrink(self) -> None:
-        while len(self._threads) > MAX_THREADS:
-            self._threads.popitem(last=False)
-        if len(self._threads) % 64 == 0:
-            total = sum(len(known.rows) for known in self._threads.values())
-            while total > MAX_MESSAGES and len(self._threads) > 1:
-                _, dropped = self._threads.popitem(last=False)
-                total -= len(dropped.rows)
+        total = sum(known.size for known in self._threads.values())
+        while len(self._threads) > 1 and (total > self._limit or len(self._threads) > MAX_THREADS):
+            _, dropped = self._threads.popitem(last=False)
+            total -= dropped.size

@@ -13,11 +13,12 @@ from typing import Any
 import orjson
 from langchain_core.messages import BaseMessage
 
-from memory_plugin.capabilities.checkpoints import CheckpointPut, MessageRef, NewMessage, Range, StoredBlob
+from memory_plugin.capabilities.checkpoint_rows import CheckpointPut, MessageRef, NewMessage, Range, StoredBlob
 from memory_plugin.langgraph.assemble import GRAPH, INTERNAL
 from memory_plugin.langgraph.buffer import Buffer
 from memory_plugin.langgraph.codec import StoredMessage, ValueCodec
-from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread, digests, runs, uncovered
+from memory_plugin.langgraph.entries import Entry, Key
+from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread, runs, uncovered
 from memory_plugin.langgraph.names import stored_name, stored_version, stored_versions
 from memory_plugin.types import uuid7
 
@@ -32,9 +33,18 @@ class TakenList:
     """A message list as it was when the put was called: encoded where it may be new."""
 
     messages: list[BaseMessage]
-    digests: list[int]
+    entries: list[Entry]
+    generation: int
+    """Of what was known: entries are rows only while it lasts."""
     encoded: dict[int, StoredMessage] = field(default_factory=dict)
     """By place in the list, for the messages that were not known at the call."""
+
+    def find(self, known: KnownThread) -> None:
+        """See which of the messages are rows by what is known now."""
+        if self.generation != known.generation:
+            self.entries = [entry.unplaced() for entry in self.entries]
+            self.generation = known.generation
+        known.find(self.entries)
 
 
 @dataclass(slots=True)
@@ -67,8 +77,9 @@ class Plan:
     """The rows that a put writes, and what is known once it has."""
 
     put: CheckpointPut
-    digests: list[int]
-    """Of the new messages, in the order they are stored."""
+    fresh: list[Entry]
+    """The new messages, in the order they are stored."""
+    lists: dict[str, TakenList]
     spans: dict[str, list[Range]]
     learned: bool
 
@@ -78,22 +89,22 @@ class _Messages:
     """The new messages of a put, and the numbers its lists are made of."""
 
     fresh: list[NewMessage] = field(default_factory=list)
-    digests: list[int] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     spans: dict[str, list[Range]] = field(default_factory=dict)
     promoted: list[int] = field(default_factory=list)
     channels: list[str] = field(default_factory=list)
     """The channels that new messages came in by."""
 
 
-def take_list(codec: ValueCodec, known: KnownThread, messages: Sequence[BaseMessage]) -> TakenList:
+def take_list(
+    codec: ValueCodec, known: KnownThread, namespace: str, channel: str, messages: Sequence[BaseMessage]
+) -> TakenList:
     """Freeze a list now: the application may change its messages once the put is under way."""
     copy = list(messages)
-    taken = TakenList(copy, digests(copy))
-    rows = known.match(taken.digests, copy)
-    if None in rows:
-        for place, row in enumerate(rows):
-            if row is None:
-                taken.encoded[place] = codec.dump_message(copy[place])
+    taken = TakenList(copy, known.entries_of(namespace, channel, copy), known.generation)
+    for place, entry in enumerate(taken.entries):
+        if entry.seq is None:
+            taken.encoded[place] = codec.dump_message(copy[place])
     return taken
 
 
@@ -155,8 +166,8 @@ def plan_put(
         for channel in prepared.unchanged:
             value = prepared.values.get(channel)
             if channel not in messages.spans and codec.is_messages(value):
-                lists[channel] = take_list(codec, known, value)  # type: ignore[arg-type]  # it is a list of messages
-    pending: dict[int, int] = {}
+                lists[channel] = take_list(codec, known, prepared.namespace, channel, value)  # type: ignore[arg-type]  # it is a list of messages
+    pending: dict[tuple[Key, int], int] = {}
     for channel, taken in lists.items():
         _place(codec, known, taken, messages, pending, channel=channel, visible=root and channel == conversation)
     anchor, extras = _anchor(known, prepared, messages.spans, complete=complete)
@@ -181,7 +192,7 @@ def plan_put(
         anchor=anchor,
         extras=extras,
     )
-    return Plan(put, messages.digests, messages.spans, learned)
+    return Plan(put, messages.entries, lists, messages.spans, learned)
 
 
 def _place(
@@ -189,13 +200,14 @@ def _place(
     known: KnownThread,
     taken: TakenList,
     messages: _Messages,
-    pending: dict[int, int],
+    pending: dict[tuple[Key, int], int],
     *,
     channel: str,
     visible: bool,
 ) -> None:
     """Find the rows of a list, and add what has none."""
-    rows = known.match(taken.digests, taken.messages)
+    taken.find(known)
+    rows = [entry.seq for entry in taken.entries]
     if visible and known.internal:
         messages.promoted += [row for row in rows if row in known.internal]
     if None in rows:
@@ -207,17 +219,28 @@ def _place(
 
 
 def _add(
-    codec: ValueCodec, taken: TakenList, place: int, messages: _Messages, pending: dict[int, int], *, visible: bool
+    codec: ValueCodec,
+    taken: TakenList,
+    place: int,
+    messages: _Messages,
+    pending: dict[tuple[Key, int], int],
+    *,
+    visible: bool,
 ) -> int:
     """The number of a new message; one with an id that is in another list, or twice in this one, is one row."""
-    message, number = taken.messages[place], taken.digests[place]
-    if message.id is not None and number in pending:
-        return pending[number]
-    encoded = taken.encoded.get(place) or codec.dump_message(message)
+    entry = taken.entries[place]
+    name = (entry.key, entry.digest)
+    if type(entry.key) is str and name in pending:
+        row = pending[name]
+        taken.entries[place] = messages.entries[row - _FRESH]
+        return row
+    encoded = taken.encoded.get(place) or codec.dump_message(
+        taken.messages[place] if entry.fields is None else entry.message()
+    )
     row = _FRESH + len(messages.fresh)
     messages.fresh.append(NewMessage(uuid7(), GRAPH if visible else INTERNAL, *encoded))
-    messages.digests.append(number)
-    pending[number] = row
+    messages.entries.append(entry)
+    pending[name] = row
     return row
 
 
@@ -262,11 +285,13 @@ def _anchor(
 
 def learn_from_put(known: KnownThread, prepared: PreparedPut, plan: Plan, base: int) -> None:
     """Remember the rows that a put made."""
-    known.learn(plan.digests, range(base + 1, base + 1 + len(plan.digests)))
+    known.learn(plan.fresh, base + 1, plan.put.messages[-1].id if plan.put.messages else None)
     known.internal.update(
         base + place for place, message in enumerate(plan.put.messages, start=1) if message.origin == INTERNAL
     )
     known.internal.difference_update(plan.put.promoted)
+    for channel, taken in plan.lists.items():
+        known.show(prepared.namespace, channel, taken.messages, taken.entries)
     shift = base + 1 - _FRESH
     spans = {
         channel: _merged([(start + shift, end + shift) if start >= _FRESH else (start, end) for start, end in ranges])

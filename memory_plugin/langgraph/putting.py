@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import orjson
 
-from memory_plugin.capabilities.checkpoints import Checkpoints, Range
+from memory_plugin.capabilities.checkpoint_rows import Range
+from memory_plugin.capabilities.checkpoints import Checkpoints
 from memory_plugin.langgraph.assemble import tuple_of
 from memory_plugin.langgraph.codec import ValueCodec
 from memory_plugin.langgraph.known import KnownThread

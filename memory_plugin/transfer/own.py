@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import fnmatch
-from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from functools import cached_property
 from typing import Any, cast
 
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from memory_plugin.capabilities.checkpoints import PendingWrite
+from memory_plugin.capabilities.checkpoint_rows import PendingWrite
 from memory_plugin.errors import DatabaseUnavailableError
+from memory_plugin.langgraph.checkpointer import ConversationSaver
 from memory_plugin.langgraph.codec import ValueCodec
 from memory_plugin.langgraph.names import original_name, stored_name
 from memory_plugin.memory import Memory
@@ -26,12 +29,40 @@ CHUNK = 16
 
 _PAGE = 500
 
+_REMEMBERED = 4096
+"""Messages that are kept built."""
+
 
 class QuietMemory(Memory):
     """A store that is not indexed while it is filled: first everything gets the time it had."""
 
     def kick(self) -> None:
         """Leave it in the queue; `indexed` takes it from there."""
+
+
+class _Codec(ValueCodec):
+    """Builds a message that stands in many checkpoints once; nobody here changes one."""
+
+    def __init__(self, serde: SerializerProtocol, *, plain_metadata: Collection[str]) -> None:
+        super().__init__(serde, plain_metadata=plain_metadata)
+        self._built: OrderedDict[tuple[str | None, str | None, bytes | None], BaseMessage] = OrderedDict()
+
+    def load_message(self, body: str | None, type: str | None, raw: bytes | None) -> BaseMessage:
+        key = (body, type, raw)
+        message = self._built.get(key)
+        if message is None:
+            message = self._built[key] = super().load_message(body, type, raw)
+            if len(self._built) > _REMEMBERED:
+                self._built.popitem(last=False)
+        return message
+
+
+class _Saver(ConversationSaver):
+    """The checkpointer, with a codec that is quick where history is read from one end to the other."""
+
+    @cached_property
+    def _codec(self) -> ValueCodec:  # its serializer is never exchanged
+        return _Codec(self.serde, plain_metadata=self._plain)
 
 
 class OwnThreads:
@@ -46,7 +77,7 @@ class OwnThreads:
         self._database = memory.database
         self._tenant = memory.tenant
         self._pattern = pattern
-        self._saver = memory.make_checkpointer(serde=serde)
+        self._saver = _Saver(memory, memory.bridge, serde=serde)
         self._codec = ValueCodec(serde)
 
     def _sql(self, statement: str) -> str:

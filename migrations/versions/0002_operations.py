@@ -22,6 +22,165 @@ BEGIN
 END $body$
 """
 
+# Stores any number of checkpoints, each with its messages and values, in one call; what a put carries is
+# said in memory_plugin/capabilities/checkpoint_put.py. It answers for each the number before its first new
+# message, -1 where it was stored before, -2 where something it lives on is gone (then it writes nothing).
+#
+# It locks the conversation first, as every deletion does, and looks only then, each statement with a view
+# of its own: so no checkpoint can ever point at rows that a deletion has taken away, however the two meet.
+PUT_CHECKPOINTS = """
+CREATE FUNCTION put_checkpoints(of_tenant text, puts jsonb, texts text[], bytes bytea) RETURNS SETOF bigint
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $body$
+DECLARE
+    put jsonb;
+    one jsonb;
+    of_thread text;
+    of_ns text;
+    of_id text;
+    of_user text;
+    said integer;
+    kept integer;
+    new_length bigint;
+    seen bigint;
+    refs jsonb;
+    stored boolean;
+    whole boolean;
+    older boolean;
+    appended bigint;
+    t integer := 0;
+BEGIN
+    FOR place IN 0 .. jsonb_array_length(puts) - 1 LOOP
+        t := t + 2 * coalesce(said, 0) + coalesce(kept, 0);
+        put := puts -> place;
+        of_thread := put ->> 't';
+        of_ns := put ->> 'n';
+        of_id := put ->> 'i';
+        of_user := put ->> 'u';
+        said := coalesce(jsonb_array_length(put -> 's'), 0);
+        kept := coalesce(jsonb_array_length(put -> 'b'), 0);
+        new_length := (put -> 'l')::bigint;
+
+        IF put ? 'k' THEN
+            SELECT message_seq INTO seen FROM conversations
+            WHERE tenant_id = of_tenant AND thread_id = of_thread FOR NO KEY UPDATE;
+        ELSE
+            SELECT 0 INTO seen FROM conversations
+            WHERE tenant_id = of_tenant AND thread_id = of_thread FOR KEY SHARE;
+        END IF;
+        WHILE seen IS NULL LOOP
+            EXIT WHEN put ? 'a' OR put ? 'e';
+            INSERT INTO conversations (tenant_id, thread_id, user_id) VALUES (of_tenant, of_thread, of_user)
+            ON CONFLICT (tenant_id, thread_id) DO NOTHING;
+            SELECT message_seq INTO seen FROM conversations
+            WHERE tenant_id = of_tenant AND thread_id = of_thread FOR NO KEY UPDATE;
+        END LOOP;
+
+        SELECT put ? 'q' AND EXISTS (
+                   SELECT FROM checkpoints
+                   WHERE tenant_id = of_tenant AND thread_id = of_thread AND checkpoint_ns = of_ns
+                     AND checkpoint_id = of_id AND versions @> (put -> 'q')),
+               seen IS NOT NULL AND (NOT put ? 'a' OR EXISTS (
+                   SELECT FROM checkpoints
+                   WHERE tenant_id = of_tenant AND thread_id = of_thread AND checkpoint_ns = put #>> '{a,0}'
+                     AND checkpoint_id = put #>> '{a,1}')),
+               new_length IS NOT NULL AND EXISTS (
+                   SELECT FROM checkpoints
+                   WHERE tenant_id = of_tenant AND thread_id = of_thread AND checkpoint_ns = ''
+                     AND checkpoint_id > of_id),
+               CASE WHEN new_length IS NOT NULL THEN (
+                   SELECT count(*) FROM messages
+                   WHERE tenant_id = of_tenant AND thread_id = of_thread AND origin = 1) END
+        INTO stored, whole, older, appended;
+        IF stored THEN
+            RETURN NEXT -1;
+            CONTINUE;
+        END IF;
+        IF whole AND put ? 'e' THEN
+            SELECT count(*) = jsonb_array_length(put -> 'e') INTO whole FROM messages
+            WHERE tenant_id = of_tenant AND thread_id = of_thread
+              AND seq = ANY (ARRAY(SELECT value::bigint FROM jsonb_array_elements_text(put -> 'e')));
+        END IF;
+        IF NOT whole THEN
+            RETURN NEXT -2;
+            CONTINUE;
+        END IF;
+
+        IF said = 1 THEN
+            one := put #> '{s,0}';
+            INSERT INTO messages (tenant_id, thread_id, seq, id, origin, role, message_id, name, text, body, type, raw)
+            VALUES (of_tenant, of_thread, seen + 1, (one ->> 0)::uuid, (one -> 1)::smallint, one ->> 2, one ->> 3,
+                    one ->> 4, texts[t + 1], texts[t + 2]::jsonb, one ->> 5,
+                    substring(bytes FROM (one -> 6)::integer FOR (one -> 7)::integer));
+        ELSIF said > 1 THEN
+            INSERT INTO messages (tenant_id, thread_id, seq, id, origin, role, message_id, name, text, body, type, raw)
+            SELECT of_tenant, of_thread, seen + o, (e ->> 0)::uuid, (e -> 1)::smallint, e ->> 2, e ->> 3, e ->> 4,
+                   texts[t + 2 * o - 1], texts[t + 2 * o]::jsonb, e ->> 5,
+                   substring(bytes FROM (e -> 6)::integer FOR (e -> 7)::integer)
+            FROM jsonb_array_elements(put -> 's') WITH ORDINALITY AS said_now (e, o);
+        END IF;
+        FOR k IN 0 .. kept - 1 LOOP
+            one := put -> 'b' -> k;
+            INSERT INTO checkpoint_blobs AS b
+                (tenant_id, thread_id, checkpoint_ns, channel, version, value, type, blob)
+            SELECT of_tenant, of_thread, of_ns, one ->> 0, one ->> 1, texts[t + 2 * said + k + 1]::jsonb, one ->> 2,
+                   substring(bytes FROM (one -> 4)::integer FOR (one -> 5)::integer)
+            WHERE (one -> 3)::boolean OR NOT EXISTS (
+                SELECT FROM checkpoint_blobs
+                WHERE tenant_id = of_tenant AND thread_id = of_thread AND checkpoint_ns = of_ns
+                  AND channel = one ->> 0 AND version = one ->> 1)
+            ON CONFLICT (tenant_id, thread_id, checkpoint_ns, channel, version) DO UPDATE
+            SET value = excluded.value, type = excluded.type, blob = excluded.blob
+            WHERE (b.value, b.type, b.blob) IS DISTINCT FROM (excluded.value, excluded.type, excluded.blob);
+        END LOOP;
+
+        refs := put -> 'r';
+        FOR k IN 0 .. coalesce(jsonb_array_length(put -> 'f'), 0) - 1 LOOP
+            one := put -> 'f' -> k;
+            refs := jsonb_set(refs, ARRAY[one ->> 0, one ->> 1],
+                              jsonb_build_array(seen + (one -> 2)::bigint, seen + (one -> 3)::bigint));
+        END LOOP;
+        INSERT INTO checkpoints (tenant_id, thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id,
+                                 checkpoint, versions, metadata, message_refs)
+        VALUES (of_tenant, of_thread, of_ns, of_id, put ->> 'p', put -> 'c', put -> 'v', put -> 'm', refs)
+        ON CONFLICT (tenant_id, thread_id, checkpoint_ns, checkpoint_id) DO UPDATE
+        SET parent_checkpoint_id = excluded.parent_checkpoint_id, checkpoint = excluded.checkpoint,
+            versions = excluded.versions, metadata = excluded.metadata, message_refs = excluded.message_refs;
+
+        IF put ? 'o' THEN
+            UPDATE messages SET origin = 0
+            WHERE tenant_id = of_tenant AND thread_id = of_thread
+              AND seq = ANY (ARRAY(SELECT value::bigint FROM jsonb_array_elements_text(put -> 'o')));
+        END IF;
+        IF put ? 'k' THEN
+            UPDATE conversations SET
+                user_id = coalesce(user_id, of_user),
+                message_seq = seen + said,
+                message_count = CASE WHEN new_length IS NULL OR older THEN message_count
+                                     ELSE new_length + appended END,
+                indexed_seq = least(indexed_seq, (put -> 'w')::bigint),
+                updated_at = CASE WHEN new_length IS NULL THEN updated_at ELSE now() END,
+                active_hour = CASE WHEN new_length IS NULL THEN active_hour
+                                   ELSE date_trunc('hour', now(), 'UTC') END,
+                forgotten_at = NULL,
+                memory_buffer = CASE
+                    WHEN NOT put ? 'd' THEN memory_buffer
+                    ELSE nullif((coalesce(memory_buffer, '{}')
+                                 - ARRAY(SELECT jsonb_array_elements_text(put -> 'g'))) || (put -> 'd'),
+                                CASE WHEN memory_buffer IS NULL THEN '{}'::jsonb END) END
+            WHERE tenant_id = of_tenant AND thread_id = of_thread;
+            IF new_length IS NOT NULL THEN
+                INSERT INTO index_queue (tenant_id, kind, item) VALUES (of_tenant, 2, of_thread)
+                ON CONFLICT DO NOTHING;
+            END IF;
+        ELSIF of_user IS NOT NULL THEN
+            UPDATE conversations SET user_id = of_user
+            WHERE tenant_id = of_tenant AND thread_id = of_thread AND user_id IS NULL;
+        END IF;
+        RETURN NEXT seen;
+    END LOOP;
+END $body$
+"""
+
 # A text without its accents; with built-in functions alone, as an index on an expression needs them.
 FOLDED = (
     r"translate(replace(regexp_replace(normalize({}, NFD), '[\u0300-\u036f]+', '', 'g'), 'ß', 'ss'),"
@@ -79,6 +238,7 @@ STEPS = (
         ),
         None,
     ),
+    (PUT_CHECKPOINTS, "DROP FUNCTION put_checkpoints(text, jsonb, text[], bytea)"),
     (HIDES, "DROP FUNCTION conversation_hides()"),
     (
         (

@@ -1,0 +1,195 @@
+"""A stored message as this process keeps it in memory: to recognise it again, and to hand out copies.
+
+A message of LangChain's own classes that holds nothing but plain JSON is kept as a frozen copy of its
+fields. Comparing that copy with the live object takes a fraction of a microsecond and notices a
+message that was changed in place; copying it gives the message back without reading the database.
+Any other message is known by a digest alone.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+import ormsgpack
+from langchain_core.messages import BaseMessage
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from memory_plugin.langchain.messages import CORE_MESSAGES, message_of_fields
+
+OVERHEAD = 1500
+"""Bytes that a kept message takes beside its text: measured, for one with usage and response metadata."""
+
+_CORE = frozenset(CORE_MESSAGES)
+
+# What would look the same as something else in MessagePack is refused, and goes the slow way.
+_EXACT = (
+    ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_SORT_KEYS
+)
+_pack = ormsgpack.packb
+_serializer = JsonPlusSerializer()
+
+fields_of = attrgetter("__dict__")
+extras_of = attrgetter("__pydantic_extra__")
+
+Key = str | int
+"""What a message is looked up by: its id, or its digest where it has none."""
+
+
+class Entry:
+    """One message; `seq` is its row, None while it has none.
+
+    `fields` are None for a message that is known by its digest alone. They belong to the entry:
+    nothing of them that can change is ever handed out.
+    """
+
+    __slots__ = ("_containers", "_digest", "cls", "fields", "key", "seq", "size")
+
+    def __init__(self, cls: type[BaseMessage], fields: dict[str, Any] | None, digest: int | None, key: Key) -> None:
+        self.cls = cls
+        self.fields = fields
+        self.key = key
+        self.seq: int | None = None
+        content = fields["content"] if fields is not None else ""
+        self.size = OVERHEAD + len(content) if type(content) is str else OVERHEAD + 40 * len(str(content))
+        self._digest = digest
+        self._containers = (
+            [name for name, value in fields.items() if type(value) is dict or type(value) is list]
+            if fields is not None
+            else []
+        )
+
+    @property
+    def digest(self) -> int:
+        """A number that differs from any other message's."""
+        if self._digest is None:
+            self._digest = _digest_of_fields(self.cls, self.fields, None)
+        return self._digest
+
+    def is_like(self, message: BaseMessage) -> bool:
+        """Whether the live message still holds what this one does."""
+        if self.fields is not None and type(message) is self.cls and not extras_of(message):
+            try:
+                if fields_of(message) == self.fields:
+                    return True
+            except Exception:  # noqa: BLE001 - some values refuse to be compared, each in its own way
+                return self.digest == digest_of(message)
+        return self.digest == digest_of(message)
+
+    def unplaced(self) -> Entry:
+        """The same without a row."""
+        return Entry(self.cls, self.fields, self._digest, self.key)
+
+    def message(self) -> BaseMessage:
+        """A new message like it, which shares nothing with it that can change."""
+        assert self.fields is not None  # asked only of those that are kept whole
+        fields = self.fields.copy()
+        for name in self._containers:
+            value = fields[name]
+            fields[name] = _copied(value) if value else type(value)()
+        return message_of_fields(self.cls, fields)
+
+
+def entry_of(message: BaseMessage) -> Entry:
+    """What to remember of a message, as it is now."""
+    cls = type(message)
+    fields = None
+    if cls in _CORE and not extras_of(message):
+        fields = _frozen(fields_of(message))
+    digest = None if fields is not None else digest_of(message)
+    name = message.id
+    if type(name) is not str:
+        digest = digest if digest is not None else _digest_of_fields(cls, fields, message)
+        return Entry(cls, fields, digest, digest)
+    return Entry(cls, fields, digest, name)
+
+
+def entry_of_fields(cls: type[BaseMessage], fields: dict[str, Any]) -> Entry:
+    """The same for fields that nobody else holds, of a class of LangChain's own."""
+    name = fields["id"]
+    if type(name) is str:
+        return Entry(cls, fields, None, name)
+    digest = _digest_of_fields(cls, fields, None)
+    return Entry(cls, fields, digest, digest)
+
+
+def digest_of(message: BaseMessage) -> int:
+    """A number that changes when anything in the message changes."""
+    return _digest_of_fields(type(message), fields_of(message), message)
+
+
+def _digest_of_fields(cls: type[BaseMessage], fields: Any, message: BaseMessage | None) -> int:
+    extra = extras_of(message) if message is not None else None
+    state = [fields, extra] if extra else fields
+    try:
+        return hash((cls, _pack(state, option=_EXACT)))
+    except TypeError:
+        return hash((cls, _slow_content(message, state)))
+
+
+def _slow_content(message: BaseMessage | None, state: Any) -> Any:
+    """What stands for a message that is not plain JSON through and through."""
+    try:
+        if message is not None and "\\ud" not in repr(state):  # the serializer makes all lone surrogates the same
+            return _serializer.dumps_typed(message)
+    except Exception:  # noqa: BLE001, S110 - any object may stand in a message, and fail in its own way
+        pass
+    try:
+        return pickle.dumps(state)
+    except Exception:  # noqa: BLE001 - likewise
+        return object()  # equal to nothing: stored each time, and never taken for another
+
+
+class _NotPlainError(Exception):
+    """Something that is not plain JSON."""
+
+
+def _frozen(fields: dict[str, Any]) -> dict[str, Any] | None:
+    """A copy of the fields, None where something in them is not plain JSON."""
+    try:
+        return {name: value if type(value) in _PLAIN else _plain(value) for name, value in fields.items()}
+    except (_NotPlainError, RecursionError):
+        return None
+
+
+_PLAIN = frozenset({str, bool, float, type(None)})
+
+
+def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is int:
+        # beyond that MessagePack knows no number, and the digest would go the slow way
+        if -(2**63) <= value < 2**63:
+            return value
+    elif kind is list:
+        return [each if type(each) in _PLAIN else _plain(each) for each in value]
+    elif kind is dict and all(type(name) is str for name in value):
+        return {name: each if type(each) in _PLAIN else _plain(each) for name, each in value.items()}
+    raise _NotPlainError
+
+
+def _copied(value: Any) -> Any:
+    kind = type(value)
+    if kind is dict:
+        return {
+            name: each if type(each) is not dict and type(each) is not list else _copied(each)
+            for name, each in value.items()
+        }
+    if kind is list:
+        return [each if type(each) is not dict and type(each) is not list else _copied(each) for each in value]
+    return value
+
+
+def live_fields(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
+    """The fields of the messages themselves, not copies."""
+    return list(map(fields_of, messages))
