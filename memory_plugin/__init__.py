@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from memory_plugin.core import MemoryCore
     from memory_plugin.errors import MemoryPluginError
     from memory_plugin.memory import Memory
+    from memory_plugin.ranking import Weights
     from memory_plugin.settings import Settings
     from memory_plugin.types import (
         AgentSettings,
@@ -46,6 +47,7 @@ __all__ = [
     "Settings",
     "Source",
     "UserMemory",
+    "Weights",
     "WorkingMemory",
     "__version__",
 ]
@@ -55,6 +57,7 @@ _HOMES = {
     "MemoryCore": "memory_plugin.core",
     "MemoryPluginError": "memory_plugin.errors",
     "Settings": "memory_plugin.settings",
+    "Weights": "memory_plugin.ranking",
 }
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from memory_plugin.embedding import Embedder
     from memory_plugin.errors import EmbeddingError
     from memory_plugin.indexer import Indexer
+    from memory_plugin.ranking import Reranker, Weights
     from memory_plugin.recall import Recall
 
 
@@ -56,8 +57,11 @@ class MemoryCore:
     agent_settings: AgentSettingsStore
     erasure: Erasure
 
-    def __init__(self, url: str | None, *, settings: Settings, embeddings: object) -> None:
+    def __init__(
+        self, url: str | None, *, settings: Settings, embeddings: object, weights: Weights | None = None
+    ) -> None:
         self._url = url
+        self._weights = weights
         self._embeddings = embeddings
         self.settings = settings
         self.tenant = settings.tenant
@@ -77,6 +81,7 @@ class MemoryCore:
         embeddings: object = None,
         schema: str | None = None,
         settings: Settings | None = None,
+        weights: Weights | None = None,
     ) -> Self:
         """The store, not yet connected: enter it with `async with` or `with`.
 
@@ -91,6 +96,7 @@ class MemoryCore:
                 takes MEMORY_EMBEDDINGS, and without that the offline default.
             schema: PostgreSQL schema of the tables, "memory" by default.
             settings: instead of those of the environment.
+            weights: how much each signal counts in recall; None takes those that ship.
 
         Raises (on entering):
             DatabaseUnavailableError, ExtensionMissingError, SchemaVersionError,
@@ -101,7 +107,7 @@ class MemoryCore:
         changes = {name: value for name, value in given.items() if value is not None}
         if not changes.get("tenant", base.tenant):
             raise ConfigurationError("The tenant is empty: name one, or leave it out for 'default'.")
-        return cls(url, settings=base.model_copy(update=changes), embeddings=embeddings)
+        return cls(url, settings=base.model_copy(update=changes), embeddings=embeddings, weights=weights)
 
     # -- opening and closing
 
@@ -184,7 +190,9 @@ class MemoryCore:
         self.agent_settings = AgentSettingsStore(database, tenant=tenant)
         self._forgetting = Forgetting(database, tenant=tenant)
         self.erasure = Erasure(database, tenant=tenant)
-        self._recall = Recall(self.passages, self.memories, self.conversations, self.references)
+        self._recall = Recall(
+            self.passages, self.memories, self.conversations, self.references, weights=self._weights
+        )
 
     @property
     def bridge(self) -> Bridge:
@@ -272,6 +280,9 @@ class MemoryCore:
         until: datetime | None = None,
         filter: Mapping[str, Any] | None = None,
         collection: str | None = None,
+        weights: Weights | None = None,
+        rerank: Reranker | None = None,
+        explain: bool = False,
     ) -> list[Hit]:
         """Facts, messages and passages that answer the query, the best first.
 
@@ -287,9 +298,14 @@ class MemoryCore:
             since, until: said or recorded in this half-open period.
             filter: conditions on the metadata, such as {"topic": "pricing", "step": {"$gte": 2}}.
             collection: only references of this collection.
+            weights: how much each signal counts, instead of the store's.
+            rerank: gets the query and at least the 50 best hits, and gives a score for each; a plain
+                function (it runs in a worker thread) or a coroutine function.
+            explain: leave the signals that had nothing to say in `Hit.parts` too.
 
         Raises:
-            InvalidInputError: an unknown kind or a filter that makes no sense.
+            InvalidInputError: an unknown kind, a filter that makes no sense, or a reranker that does
+                not give one number for each hit.
         """
         hits = await self._recall.search(
             query,
@@ -303,6 +319,9 @@ class MemoryCore:
             until=until,
             filter=filter,
             collection=collection,
+            weights=weights,
+            rerank=rerank,
+            explain=explain,
         )
         self.kick()
         return hits

@@ -82,7 +82,7 @@ SELECT DISTINCT ON (given.name) given.name, found.speaker
 FROM unnest($2::text[]) AS given (name), LATERAL (
     SELECT p.speaker FROM {s}.passages p
     WHERE p.tenant_id = $1 AND lower(split_part(p.speaker, ' ', 1)) = lower(given.name)
-      AND p.kind = 2 AND p.speaker NOT IN ('human', 'ai', 'tool', 'system')
+      AND p.kind = 2 AND p.speaker <> ALL (ARRAY['human', 'ai', 'tool', 'system'])
       AND {whose} LIMIT 1
 ) AS found
 """

@@ -420,6 +420,13 @@ passages = Table(
         postgresql_with={"fastupdate": "off"},
         postgresql_where=text("kind = 2"),
     ),
+    Index(
+        "passages_speaker_idx",
+        "tenant_id",
+        text("lower(split_part(speaker, ' ', 1))"),
+        "user_id",
+        postgresql_where=text("kind = 2 AND speaker <> ALL (ARRAY['human', 'ai', 'tool', 'system'])"),
+    ),
     Index("passages_user_idx", "tenant_id", "kind", "user_id"),
     Index("passages_thread_idx", "tenant_id", "thread_id", "seq", postgresql_where=text("thread_id IS NOT NULL")),
     Index("passages_document_idx", "tenant_id", "document_id", postgresql_where=text("document_id IS NOT NULL")),

@@ -213,6 +213,13 @@ STEPS = (
         "DROP INDEX passages_folded_idx",
     ),
     (
+        (
+            "CREATE INDEX passages_speaker_idx ON passages (tenant_id, lower(split_part(speaker, ' ', 1)), user_id)"
+            " WHERE kind = 2 AND speaker <> ALL (ARRAY['human', 'ai', 'tool', 'system'])"
+        ),
+        "DROP INDEX passages_speaker_idx",
+    ),
+    (
         "ALTER TABLE conversations ADD COLUMN retention jsonb",
         "ALTER TABLE conversations DROP COLUMN retention",
     ),
