@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from memory_plugin.bridge import Bridge
+from memory_plugin.carrying import Carried
 from memory_plugin.errors import ConfigurationError
 from memory_plugin.settings import Settings, get_settings
 from memory_plugin.sync import SyncProxy
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from memory_plugin.capabilities.references import References
     from memory_plugin.capabilities.user_memory import UserMemories
     from memory_plugin.capabilities.working_memory import WorkingMemories
-    from memory_plugin.db.database import Database
     from memory_plugin.embedding import Embedder
     from memory_plugin.errors import EmbeddingError
     from memory_plugin.indexer import Indexer
@@ -42,10 +42,9 @@ if TYPE_CHECKING:
     from memory_plugin.recall import Recall
 
 
-class MemoryCore:
+class MemoryCore(Carried):
     """The store of one tenant: made by `open`, used in `async with` or `with`."""
 
-    database: Database
     embedder: Embedder | None
     passages: Passages
     conversations: Conversations
