@@ -554,9 +554,9 @@ async def test_each_operation_is_one_statement(database: Database, memories: Mem
     asked: list[str] = []
     fetch = database.fetch
 
-    async def counting(statement: str, *arguments: Any) -> Any:
+    async def counting(statement: str, *arguments: Any, **options: Any) -> Any:
         asked.append(statement)
-        return await fetch(statement, *arguments)
+        return await fetch(statement, *arguments, **options)
 
     database.fetch = counting  # type: ignore[method-assign]
     await memories.remember("a", user_id="alice")

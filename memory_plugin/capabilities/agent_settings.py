@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from memory_plugin.db.database import Database, Record
+from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import ConflictError, InvalidInputError, NotFoundError, UnsupportedError
 from memory_plugin.jsonable import dumps_exact, loads_exact
 from memory_plugin.types import AgentSettings, SettingsScope
@@ -204,7 +204,7 @@ class AgentSettingsStore:
             InvalidInputError: a wrong scope or an empty name.
         """
         key = _key(name, scope, scope_id)
-        rows = await self._database.fetch(self._history, self._tenant, *key, positive_limit(limit))
+        rows = await self._database.fetch(self._history, self._tenant, *key, positive_limit(limit), repeat=Repeat.READ)
         return [_setting(row) for row in rows]
 
     async def at(
@@ -218,7 +218,7 @@ class AgentSettingsStore:
         key = _key(name, scope, scope_id)
         if when is None:
             raise InvalidInputError("when is missing: give the time to look at.")
-        row = await self._database.fetchrow(self._at, self._tenant, *key, moment(when, "when"))
+        row = await self._database.fetchrow(self._at, self._tenant, *key, moment(when, "when"), repeat=Repeat.READ)
         return _setting(row) if row is not None else None
 
     async def roll_back(
@@ -258,7 +258,7 @@ class AgentSettingsStore:
         """
         key = _key(name, scope, scope_id)
         wanted = [positive_limit(number, "version", maximum=_MAX_VERSION) for number in (before, after)]
-        rows = await self._database.fetch(self._versions, self._tenant, *key, *wanted)
+        rows = await self._database.fetch(self._versions, self._tenant, *key, *wanted, repeat=Repeat.READ)
         values = {row["version"]: loads_exact(row["value"]) for row in rows}
         for number in wanted:
             if number not in values:
@@ -277,7 +277,9 @@ class AgentSettingsStore:
         """
         scope, scope_id = _checked_scope(scope, scope_id)
         wanted = None if name is None else identifier(name, "name")
-        count: int = await self._database.fetchval(self._delete, self._tenant, scope, scope_id, wanted)
+        count: int = await self._database.fetchval(
+            self._delete, self._tenant, scope, scope_id, wanted, repeat=Repeat.IDEMPOTENT
+        )
         return {"agent_settings": count}
 
     async def _write(
@@ -292,7 +294,9 @@ class AgentSettingsStore:
         who = None if set_by is None else identifier(set_by, "set_by")
         why = None if reason is None else clean_text(reason, "reason")
         for _ in range(ATTEMPTS):
-            row = await self._database.fetchrow(statement, self._tenant, *key, value, who, why)
+            row = await self._database.fetchrow(
+                statement, self._tenant, *key, value, who, why, repeat=Repeat.IDEMPOTENT
+            )
             # roll_back: `done` is NULL when the setting exists and the version asked for does not
             if row is not None and row["done"]:
                 return row
@@ -313,6 +317,7 @@ class AgentSettingsStore:
             [scope for scope, _ in scopes],
             [scope_id for _, scope_id in scopes],
             limit,
+            repeat=Repeat.READ,
         )
 
 

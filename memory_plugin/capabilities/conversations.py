@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from memory_plugin.capabilities import conversation_sql as sql
-from memory_plugin.db.database import Database, Record
+from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import InvalidInputError, NotFoundError
 from memory_plugin.jsonable import dumps_exact, loads_exact
 from memory_plugin.message_shape import MessageShape, message_shape
@@ -76,6 +76,7 @@ class Conversations:
             optional_identifier(user_id if user_id is not None else self._user_id, "user_id"),
             None if title is None else clean_text(title, "title", limit=MAX_TEXT),
             _json(metadata or {}, "metadata"),
+            repeat=Repeat.IDEMPOTENT,
         )
         assert row is not None  # the statement always returns the row
         return _conversation(row)
@@ -87,7 +88,7 @@ class Conversations:
             NotFoundError: there is none of that id for this tenant.
         """
         thread = identifier(thread_id, "thread_id")
-        row = await self._database.fetchrow(self._database.sql(sql.GET), self._tenant, thread)
+        row = await self._database.fetchrow(self._database.sql(sql.GET), self._tenant, thread, repeat=Repeat.READ)
         if row is None:
             raise NotFoundError(f"There is no conversation {thread!r}: `conversations.list()` shows those there are.")
         return _conversation(row)
@@ -119,6 +120,7 @@ class Conversations:
             None if search is None else _like(clean_text(search, "search")),
             *after,
             size + 1,
+            repeat=Repeat.READ,
         )
         items = [_conversation(row) for row in rows[:size]]
         more = len(rows) > size > 0
@@ -132,6 +134,7 @@ class Conversations:
             identifier(thread_id, "thread_id"),
             self._user_id,
             None if title is None else clean_text(title, "title", limit=MAX_TEXT),
+            repeat=Repeat.IDEMPOTENT,
         )
         assert row is not None  # the statement always returns the row
         return _conversation(row)
@@ -139,16 +142,21 @@ class Conversations:
     async def delete(self, thread_id: str) -> dict[str, int]:
         """Erase a conversation with its messages, checkpoints and working memory; rows by table."""
         row = await self._database.fetchrow(
-            self._database.sql(sql.DELETE), self._tenant, [identifier(thread_id, "thread_id")]
+            self._database.sql(sql.DELETE), self._tenant, [identifier(thread_id, "thread_id")], repeat=Repeat.IDEMPOTENT
         )
         return {} if row is None else dict(row)
 
     async def delete_user(self, user_id: str) -> dict[str, int]:
         """Erase every conversation of a user; rows by table."""
         user = identifier(user_id, "user_id")
-        threads = await self._database.fetch(self._database.sql(sql.THREADS_OF_USER), self._tenant, user)
+        threads = await self._database.fetch(
+            self._database.sql(sql.THREADS_OF_USER), self._tenant, user, repeat=Repeat.READ
+        )
         row = await self._database.fetchrow(
-            self._database.sql(sql.DELETE), self._tenant, [row["thread_id"] for row in threads]
+            self._database.sql(sql.DELETE),
+            self._tenant,
+            [row["thread_id"] for row in threads],
+            repeat=Repeat.IDEMPOTENT,
         )
         return {} if row is None else dict(row)
 
@@ -206,7 +214,12 @@ class Conversations:
         if size == 0:
             return []
         rows = await self._database.fetch(
-            self._database.sql(sql.HISTORY), self._tenant, identifier(thread_id, "thread_id"), MESSAGES_CHANNEL, size
+            self._database.sql(sql.HISTORY),
+            self._tenant,
+            identifier(thread_id, "thread_id"),
+            MESSAGES_CHANNEL,
+            size,
+            repeat=Repeat.READ,
         )
         ordered = _merge(
             [row for row in rows if row["place"] is not None], [row for row in rows if row["place"] is None]
@@ -219,14 +232,18 @@ class Conversations:
         The conversation itself stays, with its title, user and metadata.
         """
         row = await self._database.fetchrow(
-            self._database.sql(sql.CLEAR), self._tenant, identifier(thread_id, "thread_id")
+            self._database.sql(sql.CLEAR), self._tenant, identifier(thread_id, "thread_id"), repeat=Repeat.IDEMPOTENT
         )
         return 0 if row is None else int(row["messages"])
 
     async def hydrate(self, ids: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Message]:
         """The messages at these places (thread, seq)."""
         rows = await self._database.fetch(
-            self._database.sql(sql.HYDRATE), self._tenant, [thread for thread, _ in ids], [seq for _, seq in ids]
+            self._database.sql(sql.HYDRATE),
+            self._tenant,
+            [thread for thread, _ in ids],
+            [seq for _, seq in ids],
+            repeat=Repeat.READ,
         )
         return {(row["thread_id"], row["seq"]): _message(row) for row in rows}
 
@@ -235,7 +252,7 @@ class Conversations:
     async def get_buffer(self, thread_id: str) -> dict[str, Any] | None:
         """The live state kept with a conversation; None where there is none."""
         text = await self._database.fetchval(
-            self._database.sql(sql.GET_BUFFER), self._tenant, identifier(thread_id, "thread_id")
+            self._database.sql(sql.GET_BUFFER), self._tenant, identifier(thread_id, "thread_id"), repeat=Repeat.READ
         )
         return None if text is None else loads_exact(text)
 
@@ -247,6 +264,7 @@ class Conversations:
             identifier(thread_id, "thread_id"),
             self._user_id,
             None if buffer is None else _json(buffer, "buffer"),
+            repeat=Repeat.IDEMPOTENT,
         )
 
     async def merge_buffer(self, thread_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,6 +275,7 @@ class Conversations:
             identifier(thread_id, "thread_id"),
             self._user_id,
             _json(values, "values"),
+            repeat=Repeat.IDEMPOTENT,
         )
         merged: dict[str, Any] = loads_exact(text)
         return merged
@@ -268,6 +287,7 @@ class Conversations:
             self._tenant,
             _json(containment, "containment"),
             positive_limit(limit),
+            repeat=Repeat.READ,
         )
         return [_conversation(row) for row in rows]
 

@@ -32,7 +32,7 @@ from memory_plugin.capabilities.memory_values import (
     write_cursor,
 )
 from memory_plugin.capabilities.memory_writes import LIVE, REPLACE, MemoryWrites, fill
-from memory_plugin.db.database import Database
+from memory_plugin.db.database import Database, Repeat
 from memory_plugin.errors import ConflictError, InvalidInputError
 from memory_plugin.types import MemoryItem, Namespace, Page, Source, Trust, uuid7
 from memory_plugin.validation import (
@@ -180,6 +180,15 @@ FROM (SELECT) AS always LEFT JOIN created m ON true
     columns=_COLUMNS,
 )
 
+# the row that a statement above has made, where its answer was lost
+_MADE = fill(
+    """
+SELECT true AS known, false AS taken, {columns}, CASE WHEN m.version = 1 THEN 'created' ELSE 'updated' END AS status
+FROM {s}.memories m WHERE m.tenant_id = $1 AND m.id = $2
+""",
+    columns=_COLUMNS,
+)
+
 _CLOSE = """
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at),
 closed AS (
@@ -217,6 +226,7 @@ class Memories:
         self._get_as_of = database.sql(fill(_GET, wanted=_BY_ITEM, when=_AS_OF))
         self._history = database.sql(_HISTORY)
         self._undo = database.sql(_UNDO)
+        self._made = database.sql(_MADE)
         self._close = {
             column: database.sql(fill(_CLOSE, column=column, live=LIVE)) for column in ("item_id", "user_id")
         }
@@ -278,13 +288,14 @@ class Memories:
         digest = normalised_hash(text)
         keys = [identifier(key, "key")] if key is not None else keys_of_text(labels, digest)
         check_path(labels, keys[0])
+        row_id = uuid7()
         rows = await self._writes.fetch(
             self._remember,
             self._tenant,
             list(labels),
             keys,
             key is not None,
-            uuid7(),
+            row_id,
             uuid7(),
             text,
             digest,
@@ -298,6 +309,7 @@ class Memories:
             trust,
             since,
             until,
+            made=(self._made, row_id),
         )
         return memory_of(rows[0])
 
@@ -319,9 +331,9 @@ class Memories:
         """
         item, at = item_uuid(item_id), moment(as_of, "as_of")
         if at is None:
-            row = await self._database.fetchrow(self._get[_BY_ITEM], self._tenant, item)
+            row = await self._database.fetchrow(self._get[_BY_ITEM], self._tenant, item, repeat=Repeat.READ)
         else:
-            row = await self._database.fetchrow(self._get_as_of, self._tenant, item, at)
+            row = await self._database.fetchrow(self._get_as_of, self._tenant, item, at, repeat=Repeat.READ)
         if row is None:
             raise unknown_memory(item, at)
         return memory_of(row)
@@ -329,7 +341,9 @@ class Memories:
     async def get_by_key(self, namespace: Sequence[str] | str, key: str) -> MemoryItem | None:
         """The memory that stands under a key now, or None."""
         labels = list(namespace_path(namespace))
-        row = await self._database.fetchrow(self._get[_BY_KEY], self._tenant, labels, clean_text(key, "key"))
+        row = await self._database.fetchrow(
+            self._get[_BY_KEY], self._tenant, labels, clean_text(key, "key"), repeat=Repeat.READ
+        )
         return None if row is None else memory_of(row)
 
     async def hydrate(self, ids: Sequence[UUID]) -> dict[UUID, MemoryItem]:
@@ -337,7 +351,7 @@ class Memories:
 
         Superseded ones are among them (see `superseded_at`), expired ones are not.
         """
-        rows = await self._database.fetch(self._get[_BY_ROWS], self._tenant, list(ids))
+        rows = await self._database.fetch(self._get[_BY_ROWS], self._tenant, list(ids), repeat=Repeat.READ)
         return {row["id"]: memory_of(row) for row in rows}
 
     async def list(
@@ -365,6 +379,7 @@ class Memories:
             row,
             count + 1,
             *below.arguments,
+            repeat=Repeat.READ,
         )
         items = [memory_of(row) for row in rows[:count]]
         return Page(items, write_cursor(rows[count - 1]) if len(rows) > count > 0 else None)
@@ -376,7 +391,7 @@ class Memories:
             NotFoundError: there is none, it was erased, or its lifetime is over.
         """
         item = item_uuid(item_id)
-        rows = await self._database.fetch(self._history, self._tenant, item)
+        rows = await self._database.fetch(self._history, self._tenant, item, repeat=Repeat.READ)
         if not rows:
             raise unknown_memory(item)
         return [memory_of(row) for row in rows]
@@ -392,7 +407,8 @@ class Memories:
             InvalidInputError: it has one version only; forget it to be rid of it.
         """
         item = item_uuid(item_id)
-        (row,) = await self._writes.fetch(self._undo, self._tenant, item, uuid7())
+        row_id = uuid7()
+        (row,) = await self._writes.fetch(self._undo, self._tenant, item, row_id, made=(self._made, row_id))
         if row["id"] is not None:
             return memory_of(row)
         if row["taken"]:
@@ -424,7 +440,7 @@ class Memories:
 
     async def _forget(self, column: str, value: UUID | str, *, hard: bool) -> dict[str, int]:
         if not hard:
-            row = await self._database.fetchrow(self._close[column], self._tenant, value)
+            row = await self._database.fetchrow(self._close[column], self._tenant, value, repeat=Repeat.IDEMPOTENT)
             assert row is not None  # a SELECT without FROM always has a row
             return dict(row)
         counts = await self._writes.erase_all(column, value)

@@ -24,7 +24,7 @@ from memory_plugin.capabilities.memory_filters import (
 )
 from memory_plugin.capabilities.memory_values import check_path, json_object, normalised_hash
 from memory_plugin.capabilities.memory_writes import LIVE, REPLACE, STILL_OPEN, MemoryWrites, fill
-from memory_plugin.db.database import Database, Record
+from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.db.lanes import JoinedCalls, SharedReads
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.jsonable import loads_exact
@@ -197,6 +197,9 @@ input AS MATERIALIZED (
     + "SELECT 1 FROM created"
 )
 
+# all of a put's rows or none; where it made none, putting again makes none either
+_PUT_MADE = "SELECT 1 FROM {s}.memories WHERE tenant_id = $1 AND id = ANY ($2::text[]::uuid[]) LIMIT 1"
+
 # Values become text only for the rows that are left after sorting.
 _SEARCH_ARM = """(
     SELECT {place} AS place, {refresh} AS refresh, m.ttl_minutes, {columns}
@@ -241,6 +244,7 @@ class MemoryItems:
         self._get = database.sql(_GET)
         self._rows = database.sql(_ROWS)
         self._put = database.sql(_PUT)
+        self._put_made = database.sql(_PUT_MADE)
         self._gets: JoinedCalls[ItemKey, Record | None] = JoinedCalls(self._get_all)
         self._puts: JoinedCalls[tuple[Any, ...], None] = JoinedCalls(self._put_all, key=_path_of_row)
         self._reads = SharedReads(database)
@@ -265,13 +269,16 @@ class MemoryItems:
             [_array(wanted.namespace) for wanted in keys],
             [wanted.key for wanted in keys],
             [wanted.refresh for wanted in keys],
+            repeat=Repeat.READ,
         )
         found = {row["place"]: row for row in rows}
         return [found.get(place) for place in range(1, len(keys) + 1)]
 
     async def rows(self, ids: Sequence[UUID], *, refresh: bool = False) -> dict[UUID, StoredItem]:
         """The live items among these rows, by row."""
-        found = await self._database.fetch(self._rows, self._tenant, list(ids), refresh) if ids else []
+        found = (
+            await self._database.fetch(self._rows, self._tenant, list(ids), refresh, repeat=Repeat.READ) if ids else []
+        )
         return {row["id"]: _item(row) for row in found}
 
     async def put(self, puts: Sequence[ItemPut]) -> None:
@@ -287,7 +294,9 @@ class MemoryItems:
         await self._puts([_put_row(put) for put in last.values()])
 
     async def _put_all(self, rows: list[tuple[Any, ...]]) -> list[None]:
-        await self._writes.fetch(self._put, self._tenant, *(list(column) for column in zip(*rows, strict=True)))
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        made = (self._put_made, [str(row_id) for row_id in columns[0]])
+        await self._writes.fetch(self._put, self._tenant, *columns, made=made)
         return [None] * len(rows)
 
     async def search(self, queries: Sequence[ItemQuery]) -> list[list[StoredItem]]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from memory_plugin.db.database import Connection, Database, Record
-from memory_plugin.errors import ConflictError, DatabaseError
+from memory_plugin.db.database import Connection, Database, Record, Repeat
+from memory_plugin.errors import ConflictError, DatabaseError, DatabaseUnavailableError, OutcomeUnknownError
 
 ATTEMPTS = 50
 
@@ -108,28 +108,43 @@ class MemoryWrites:
         self._delete = {column: database.sql(fill(_DELETE_ROWS, column=column)) for column in ("item_id", "user_id")}
         self._delete_index = database.sql(_DELETE_INDEX)
 
-    async def fetch(self, statement: str, *arguments: Any) -> list[Record]:
-        """Run the statement, again where another writer was first.
+    async def fetch(self, statement: str, *arguments: Any, made: tuple[str, Any] | None = None) -> list[Record]:
+        """Run the statement, again where another writer was first or where its answer was lost.
 
         After the first attempt the writers of a tenant that met queue up behind a lock, so that
         each round lets one of them through.
 
+        Args:
+            made: a statement that finds the rows which this one makes, by ids that were chosen
+                before (its argument after the tenant), and answers as this one does. Without it
+                nothing is repeated whose answer was lost.
+
         Raises:
             ConflictError: others kept writing the same item all the time.
+            OutcomeUnknownError: the answer was lost, and no other was to be had.
         """
+        lost: OutcomeUnknownError | None = None
         try:
             return await self._database.fetch(statement, *arguments)
         except DatabaseError as error:
-            if error.sqlstate not in _RETRIED:
-                raise
+            lost = _lost(error, made)
+        patience = self._database.patience()
         for _ in range(ATTEMPTS):
             try:
+                if lost is not None and made is not None:
+                    if not await patience.pause():
+                        break
+                    if found := await self._database.fetch(made[0], self._tenant, made[1], repeat=Repeat.READ):
+                        return found
                 async with self._database.transaction() as connection:
                     await connection.execute(_LOCK, f"memories of {self._tenant}")
                     return await connection.fetch(statement, *arguments)
             except DatabaseError as error:
-                if error.sqlstate not in _RETRIED:
-                    raise
+                if lost is None or not (isinstance(error, DatabaseUnavailableError) and error.passing):
+                    lost = _lost(error, made) or lost
+        if lost is not None:
+            lost.repeatable = True
+            raise lost
         raise ConflictError("Other writers kept changing the same memory all the time: try again.")
 
     async def erase_all(self, column: str, value: Any) -> dict[str, int]:
@@ -168,3 +183,12 @@ class MemoryWrites:
             "index_queue": rows["index_queue"],
             "items": rows["items"],
         }
+
+
+def _lost(error: DatabaseError, made: tuple[str, Any] | None) -> OutcomeUnknownError | None:
+    """Whether the answer was lost; raises what no other attempt can help."""
+    if isinstance(error, OutcomeUnknownError) and made is not None:
+        return error
+    if error.sqlstate in _RETRIED:
+        return None
+    raise error

@@ -9,7 +9,7 @@ being indexed keeps it there.
 
 from __future__ import annotations
 
-from memory_plugin.db.database import Database
+from memory_plugin.db.database import Database, Repeat
 
 BATCH = 500
 """Queue rows of memories and chunks, or messages of one thread, that one statement takes."""
@@ -132,10 +132,10 @@ class IndexStatements:
     async def run(self, tenant: str, language: str) -> int:
         """One batch of each kind; how many queue rows were taken, 0 when nothing is left."""
         taken = 0
-        for row in await self._database.fetch(self._pending, tenant):
+        for row in await self._database.fetch(self._pending, tenant, repeat=Repeat.READ):
             kind = row["kind"]
             arguments = [tenant, language, AVERAGE_LENGTH[kind], BATCH]
             if kind == 2:
                 arguments += [THREADS, list(RECALL_TOOLS)]
-            taken += await self._database.fetchval(self._statements[kind], *arguments)
+            taken += await self._database.fetchval(self._statements[kind], *arguments, repeat=Repeat.READ)
         return taken

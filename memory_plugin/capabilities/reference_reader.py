@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from memory_plugin.db.database import Database, Record
+from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import InvalidInputError, NotFoundError
 from memory_plugin.jsonable import loads_exact
 from memory_plugin.types import Citation, Document, Page
@@ -158,6 +158,7 @@ class ReferenceReader(ReferenceAccess):
             optional_identifier(collection, "collection"),
             None if cursor is None else _cursor_id(cursor),
             limit + 1,
+            repeat=Repeat.READ,
         )
         more = 0 < limit < len(rows)
         items = [document_of(row) for row in rows[:limit]]
@@ -171,7 +172,7 @@ class ReferenceReader(ReferenceAccess):
             InvalidInputError: not an id.
         """
         number = as_uuid(document_id, "document_id")
-        row = await self._database.fetchrow(self._get, self._tenant, number, self._user(user_id))
+        row = await self._database.fetchrow(self._get, self._tenant, number, self._user(user_id), repeat=Repeat.READ)
         if row is None:
             raise no_document(number)
         return document_of(row)
@@ -203,6 +204,7 @@ class ReferenceReader(ReferenceAccess):
             version,
             positive_limit(start, "start", maximum=2**31 - 1),
             None if limit is None else positive_limit(limit),
+            repeat=Repeat.READ,
         )
         if not rows and not start and limit != 0:  # a document without passages is never stored
             raise no_document(number, version)
@@ -241,7 +243,7 @@ class ReferenceReader(ReferenceAccess):
         self, chunk_id: UUID, document_id: UUID | None, version: int | None, user_id: str | None
     ) -> StoredChunk:
         row = await self._database.fetchrow(
-            self._one_chunk, self._tenant, chunk_id, self._user(user_id), document_id, version
+            self._one_chunk, self._tenant, chunk_id, self._user(user_id), document_id, version, repeat=Repeat.READ
         )
         if row is None:
             raise NotFoundError(
@@ -257,7 +259,7 @@ class ReferenceReader(ReferenceAccess):
         """
         if not ids:
             return {}
-        rows = await self._database.fetch(self._hydrate, self._tenant, [str(one) for one in ids])
+        rows = await self._database.fetch(self._hydrate, self._tenant, [str(one) for one in ids], repeat=Repeat.READ)
         return {row["id"]: _chunk(row) for row in rows}
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from memory_plugin.capabilities.reference_files import UNTITLED, Content
-from memory_plugin.db.database import Connection, Database, Record
+from memory_plugin.db.database import Connection, Database, Record, Repeat
 from memory_plugin.errors import DatabaseError, DocumentError, InvalidInputError, MemoryPluginError
 from memory_plugin.jsonable import RESERVED_KEYS, dumps_exact, jsonb_text, loads_exact
 from memory_plugin.readable import readable
@@ -369,4 +369,6 @@ class ReferenceWriter:
 
     async def relabel(self, document_id: UUID, title: str | None, metadata: dict[str, Any]) -> Record | None:
         """Give a document another title or more metadata, without a new version; None when it is gone."""
-        return await self._database.fetchrow(self._relabel, self._tenant, document_id, title, jsonb_text(metadata))
+        return await self._database.fetchrow(
+            self._relabel, self._tenant, document_id, title, jsonb_text(metadata), repeat=Repeat.IDEMPOTENT
+        )

@@ -38,7 +38,7 @@ from memory_plugin.capabilities.reference_writer import (
     checked_metadata,
     prepare,
 )
-from memory_plugin.db.database import Database
+from memory_plugin.db.database import Database, Repeat
 from memory_plugin.errors import ConfigurationError, DocumentError, InvalidInputError, UnsupportedError
 from memory_plugin.jsonable import loads_exact
 from memory_plugin.types import Document, Hit
@@ -244,7 +244,9 @@ class References(ReferenceReader, ReferenceRemover):
             # another writer stored the same content, or removed the document: look again
 
     async def _stored(self, content: Content, labels: Labels) -> Document | None:
-        row = await self._database.fetchrow(self._find, self._tenant, labels.collection, content.source, labels.user_id)
+        row = await self._database.fetchrow(
+            self._find, self._tenant, labels.collection, content.source, labels.user_id, repeat=Repeat.READ
+        )
         return document_of(row) if row is not None else None
 
     async def _relabel(self, document: Document, labels: Labels) -> Document | None:

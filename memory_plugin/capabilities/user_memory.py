@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memory_plugin.db.database import Database, Record
+from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import ConflictError
 from memory_plugin.types import UserMemory
 from memory_plugin.validation import clean_text, identifier, positive_limit
@@ -62,7 +62,7 @@ class UserMemories:
         user_id = identifier(user_id, "user_id")
         content = clean_text(content, "content")
         for _ in range(ATTEMPTS):
-            row = await self._database.fetchrow(self._save, self._tenant, user_id, content)
+            row = await self._database.fetchrow(self._save, self._tenant, user_id, content, repeat=Repeat.IDEMPOTENT)
             if row is not None and row["content"] == content:
                 return _user_memory(row)
         raise ConflictError(f"The summary of user {user_id!r} is being written all the time: try again later.")
@@ -83,7 +83,7 @@ class UserMemories:
             InvalidInputError: the user is empty.
         """
         user_id = identifier(user_id, "user_id")
-        rows = await self._database.fetch(self._get, self._tenant, user_id, positive_limit(limit))
+        rows = await self._database.fetch(self._get, self._tenant, user_id, positive_limit(limit), repeat=Repeat.READ)
         return [_user_memory(row) for row in rows]
 
     async def delete(self, user_id: str) -> dict[str, int]:
@@ -93,7 +93,9 @@ class UserMemories:
             InvalidInputError: the user is empty.
         """
         user_id = identifier(user_id, "user_id")
-        return {"user_memory": await self._database.fetchval(self._delete, self._tenant, user_id)}
+        return {
+            "user_memory": await self._database.fetchval(self._delete, self._tenant, user_id, repeat=Repeat.IDEMPOTENT)
+        }
 
 
 def _user_memory(row: Record) -> UserMemory:

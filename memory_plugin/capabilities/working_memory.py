@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
-from memory_plugin.db.database import Database, Record
+from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import ConflictError, InvalidInputError
 from memory_plugin.types import UserMemory, WorkingMemory, WorkingMemoryScope
 from memory_plugin.validation import clean_text, identifier, positive_limit
@@ -140,7 +140,9 @@ class WorkingMemories:
         content = clean_text(content, "content")
         expected = _expected(expected_version)
         for _ in range(ATTEMPTS):
-            row = await self._database.fetchrow(self._update, self._tenant, scope, scope_id, content, expected)
+            row = await self._database.fetchrow(
+                self._update, self._tenant, scope, scope_id, content, expected, repeat=Repeat.IDEMPOTENT
+            )
             if row is not None and row["content"] == content:
                 return WorkingMemory(scope, scope_id, content, row["version"], row["updated_at"])
             if expected is not None and (row is None or row["version"] != expected):
@@ -161,7 +163,9 @@ class WorkingMemories:
             InvalidInputError: not exactly one of `thread_id` and `user_id`, or an empty one.
         """
         scope, scope_id = _owner(thread_id, user_id)
-        rows = await self._database.fetch(self._get, self._tenant, scope, scope_id, positive_limit(limit))
+        rows = await self._database.fetch(
+            self._get, self._tenant, scope, scope_id, positive_limit(limit), repeat=Repeat.READ
+        )
         return [_working_memory(row) for row in rows]
 
     async def delete(self, *, thread_id: str | None = None, user_id: str | None = None) -> dict[str, int]:
@@ -171,7 +175,9 @@ class WorkingMemories:
             InvalidInputError: not exactly one of `thread_id` and `user_id`, or an empty one.
         """
         return {
-            "working_memory": await self._database.fetchval(self._delete, self._tenant, *_owner(thread_id, user_id))
+            "working_memory": await self._database.fetchval(
+                self._delete, self._tenant, *_owner(thread_id, user_id), repeat=Repeat.IDEMPOTENT
+            )
         }
 
 

@@ -212,6 +212,10 @@ class Database:
             return not_applied(self._target, reason, sqlstate=lost.sqlstate)
         return outcome_unknown(self._target, reason, repeatable=repeat is Repeat.IDEMPOTENT, sqlstate=lost.sqlstate)
 
+    def patience(self) -> Patience:
+        """For an operation that is repeated by who runs it: pauses for as long as the settings say."""
+        return Patience(self._retry_seconds)
+
     async def close(self) -> None:
         """Close every connection; closing again does nothing."""
         await self._connections.close()

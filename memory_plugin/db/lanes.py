@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from memory_plugin.db.database import Database, Record
+from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import DatabaseUnavailableError, MemoryPluginError
 
 LANES = 4
@@ -182,7 +182,7 @@ class SharedReads(_Lanes[_Read, list[Record]]):
 
     async def _alone(self, items: _Read) -> list[Record]:
         statement, arguments = items
-        return await self._database.fetch(statement, *arguments)
+        return await self._database.fetch(statement, *arguments, repeat=Repeat.READ)
 
     def _queue(self, call: _Call[_Read, list[Record]]) -> None:
         self._waiting.setdefault(repr(call.items), []).append(call)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memory_plugin.db import SCHEMA_REVISION
-from memory_plugin.db.database import Database, Record, translate
+from memory_plugin.db.database import Database, Record, Repeat, translate
 from memory_plugin.errors import ConfigurationError, ExtensionMissingError, SchemaVersionError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -65,12 +65,14 @@ async def read_revision(database: Database) -> str | None:
     Raises:
         UnsupportedError: the server is older than PostgreSQL 15, or pgvector older than 0.8.
     """
-    state = await database.fetchrow(_STATE, database.sql(f"{{s}}.{VERSION_TABLE}"))
+    state = await database.fetchrow(_STATE, database.sql(f"{{s}}.{VERSION_TABLE}"), repeat=Repeat.READ)
     assert state is not None  # a SELECT without FROM always has a row
     _check_server(state)
     if not state["versioned"]:
         return None
-    revision: str | None = await database.fetchval(database.sql(f"SELECT version_num FROM {{s}}.{VERSION_TABLE}"))
+    revision: str | None = await database.fetchval(
+        database.sql(f"SELECT version_num FROM {{s}}.{VERSION_TABLE}"), repeat=Repeat.READ
+    )
     return revision
 
 
