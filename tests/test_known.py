@@ -1,0 +1,79 @@
+"""What the checkpointer remembers of threads: ranges of rows, and the checkpoints used last."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memory_plugin.langgraph import known
+from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread, runs, uncovered
+
+NUMBERS = st.lists(st.integers(1, 40), max_size=30)
+SPANS = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 8)).map(lambda each: (each[0], sum(each))), max_size=8)
+
+
+def numbers_of(spans: list[tuple[int, int]]) -> list[int]:
+    return [number for start, end in spans for number in range(start, end)]
+
+
+def remembered(number: int) -> KnownCheckpoint:
+    return KnownCheckpoint({"x": number}, {"messages": [(number, number + 1)]}, learned=True)
+
+
+@given(NUMBERS)
+@settings(derandomize=True)
+def test_ranges_say_the_same_numbers_in_the_same_order(numbers: list[int]) -> None:
+    found = runs(numbers)
+
+    assert numbers_of(found) == numbers
+    assert all(start < end for start, end in found)
+    assert all(end != following for (_, end), (following, _) in zip(found, found[1:], strict=False))
+
+
+def test_a_long_list_is_one_range() -> None:
+    assert runs(list(range(7, 10_007))) == [(7, 10_007)]
+    assert runs([]) == []
+
+
+def test_an_edit_in_the_middle_parts_a_range() -> None:
+    assert runs([1, 2, 9, 4, 5]) == [(1, 3), (9, 10), (4, 6)]
+
+
+@given(SPANS, SPANS)
+@settings(derandomize=True)
+def test_uncovered_is_the_difference(wanted: list[tuple[int, int]], spans: list[tuple[int, int]]) -> None:
+    expected = sorted(set(numbers_of(wanted)) - set(numbers_of(spans)))
+
+    assert numbers_of(uncovered(wanted, spans)) == expected
+
+
+def test_the_parent_comes_first_then_what_was_used_last() -> None:
+    thread = KnownThread()
+    for number in range(4):
+        thread.remember("", f"c{number}", remembered(number))
+    thread.remember("", "c0", remembered(0))
+
+    assert [key for key, _ in thread.near("", "c2")] == [("", "c2"), ("", "c0"), ("", "c3"), ("", "c1")]
+    assert [key for key, _ in thread.near("sub", "c2")][0] == ("", "c0")
+    assert [key for key, _ in thread.near("", None)][0] == ("", "c0")
+
+
+def test_checkpoints_used_longest_ago_are_forgotten() -> None:
+    thread = KnownThread()
+    for number in range(known.MAX_CHECKPOINTS + 10):
+        thread.remember("", f"c{number:03}", remembered(number))
+
+    assert len(thread.checkpoints) == known.MAX_CHECKPOINTS
+    assert ("", "c009") not in thread.checkpoints
+    assert ("", "c010") in thread.checkpoints
+
+
+def test_a_thread_that_is_reset_knows_nothing() -> None:
+    thread = KnownThread()
+    thread.remember("", "c", remembered(1))
+    thread.buffer, thread.buffer_parts["x"] = "{}", (1, "1")
+    thread.internal.add(1)
+    thread.reset()
+
+    assert list(thread.near("", "c")) == []
+    assert (thread.buffer, thread.buffer_parts, thread.internal, thread.rows) == (None, {}, set(), {})
