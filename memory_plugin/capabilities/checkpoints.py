@@ -78,9 +78,10 @@ class Checkpoints:
         order = sorted(range(len(puts)), key=lambda place: puts[place].thread_id) if len(puts) > 1 else [0]
         statement, arguments = put_arguments([puts[place] for place in order])
         statement = self._database.sql(statement)
-        rows = await _unlocked(
-            lambda: self._database.fetch(statement, self._tenant, *arguments, repeat=Repeat.IDEMPOTENT)
-        )
+        # messages that are written in any case must not be written twice
+        repeatable = all(put.repeatable is not None or not put.messages for put in puts)
+        repeat = Repeat.IDEMPOTENT if repeatable else Repeat.NEVER
+        rows = await _unlocked(lambda: self._database.fetch(statement, self._tenant, *arguments, repeat=repeat))
         results = {place: put_result(row[0]) for place, row in zip(order, rows, strict=True)}
         return [results[place] for place in range(len(puts))]
 
