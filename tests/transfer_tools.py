@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypedDict
@@ -15,8 +15,8 @@ from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.message import add_messages
 from langgraph.graph.message import _messages_delta_reducer as merge
+from langgraph.graph.message import add_messages
 from langgraph.types import Send, interrupt
 from pydantic import BaseModel
 
@@ -200,8 +200,3 @@ async def rows(url: str, statement: str, *arguments: Any) -> list[tuple[Any, ...
         return [tuple(row) for row in await connection.fetch(statement, *arguments)]
     finally:
         await connection.close()
-
-
-def lines(values: Iterator[Any]) -> list[Any]:
-    """A list of what is iterated."""
-    return list(values)

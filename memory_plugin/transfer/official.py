@@ -227,7 +227,7 @@ class _Thread:
             }
             parent = Place(head["parent_checkpoint_id"] or "", place.namespace)
             if _is_old(checkpoint) and sends.get(parent):
-                self._take_sends(checkpoint, values, sends[parent])
+                self._take_sends(place, checkpoint, values, sends[parent])
             return State(
                 place,
                 head["parent_checkpoint_id"] or None,
@@ -238,10 +238,16 @@ class _Thread:
         except InvalidInputError as error:
             return Unreadable(place, str(error))
 
-    def _take_sends(self, checkpoint: dict[str, Any], values: dict[str, Any], sends: Sequence[Record]) -> None:
+    def _take_sends(
+        self, place: Place, checkpoint: dict[str, Any], values: dict[str, Any], sends: Sequence[Record]
+    ) -> None:
         versions = checkpoint["channel_versions"]
         values[TASKS] = [self._reader.load(row["type"], row["blob"]) for row in sorted(sends, key=_order)]
-        versions[TASKS] = max(versions.values()) if versions else f"{1:032}.0"
+        newest = max(versions.values()) if versions else f"{1:032}.0"
+        if isinstance(newest, str):
+            # a fork has its parent's versions and other packets: one version may not name both
+            newest += ("" if "." in newest else ".") + place.checkpoint_id.replace("-", "")
+        versions[TASKS] = newest
 
     def _write(self, row: Record) -> Write:
         try:

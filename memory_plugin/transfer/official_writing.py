@@ -89,7 +89,13 @@ class OfficialThreads:
                 if name in stored
             ]
             checkpoints.append(
-                (*key, place.checkpoint_id, state.parent_id, _checkpoint_text(state, stored), _metadata_text(state))
+                (
+                    *key,
+                    place.checkpoint_id,
+                    state.parent_id,
+                    _checkpoint_text(state, stored, new_versions),
+                    _metadata_text(state),
+                )
             )
             writes += [
                 (
@@ -134,11 +140,11 @@ def _is_inline(value: Any) -> bool:
     return True
 
 
-def _checkpoint_text(state: State, stored: set[str]) -> str:
+def _checkpoint_text(state: State, stored: set[str], new_versions: Mapping[str, Any]) -> str:
     checkpoint = dict(state.checkpoint)
     values = {name: value for name, value in state.values.items() if name not in stored}
-    # the official mark that there is a blob to be read
-    values |= {name: True for name in stored if isinstance(state.values[name], _DeltaSnapshot)}
+    # the official mark of the checkpoint that made a snapshot
+    values |= {name: True for name in stored & new_versions.keys() if isinstance(state.values[name], _DeltaSnapshot)}
     checkpoint["channel_values"] = values
     for name in ("channel_versions", "versions_seen"):
         checkpoint[name] = widened_all(checkpoint.get(name) or {})
