@@ -22,7 +22,7 @@ from memory_plugin.carrying import Carried
 from memory_plugin.errors import ConfigurationError
 from memory_plugin.settings import Settings, get_settings
 from memory_plugin.sync import SyncProxy
-from memory_plugin.types import HIT_KINDS, Hit, HitKind, MemoryItem, Source, Trust
+from memory_plugin.types import HIT_KINDS, Hit, HitKind, MemoryItem, Retention, Source, Trust
 from memory_plugin.validation import identifier, one_of
 
 if TYPE_CHECKING:
@@ -33,13 +33,15 @@ if TYPE_CHECKING:
     from memory_plugin.capabilities.memories import Memories
     from memory_plugin.capabilities.passages import Passages
     from memory_plugin.capabilities.references import References
+    from memory_plugin.capabilities.retention import Retentions
     from memory_plugin.capabilities.user_memory import UserMemories
     from memory_plugin.capabilities.working_memory import WorkingMemories
     from memory_plugin.embedding import Embedder
-    from memory_plugin.errors import EmbeddingError
+    from memory_plugin.errors import EmbeddingError, MemoryPluginError
     from memory_plugin.indexer import Indexer
     from memory_plugin.ranking import Reranker, Weights
     from memory_plugin.recall import Recall
+    from memory_plugin.upkeep import Upkeep
 
 
 class MemoryCore(Carried):
@@ -54,6 +56,7 @@ class MemoryCore(Carried):
     working_memory: WorkingMemories
     user_memory: UserMemories
     agent_settings: AgentSettingsStore
+    retention: Retentions
     erasure: Erasure
 
     def __init__(
@@ -69,6 +72,7 @@ class MemoryCore(Carried):
         self._bridge: Bridge | None = None
         self._recall: Recall
         self._indexer: Indexer
+        self._upkeep: Upkeep | None = None
 
     @classmethod
     def open(
@@ -152,6 +156,12 @@ class MemoryCore(Carried):
         self.embedder = self._resolve_embedder()
         self._build()
         stack.push_async_callback(self._indexer.stop)
+        if self.settings.retention_every is not None:
+            from memory_plugin.upkeep import Upkeep
+
+            self._upkeep = Upkeep(self.retention, every=self.settings.retention_every)
+            stack.push_async_callback(self._upkeep.stop)
+            self._upkeep.start()
 
     def _resolve_embedder(self) -> Embedder | None:
         from memory_plugin.embedding import resolve_embedder
@@ -170,6 +180,7 @@ class MemoryCore(Carried):
         from memory_plugin.capabilities.memories import Memories
         from memory_plugin.capabilities.passages import Passages
         from memory_plugin.capabilities.references import References
+        from memory_plugin.capabilities.retention import Retentions
         from memory_plugin.capabilities.user_memory import UserMemories
         from memory_plugin.capabilities.working_memory import WorkingMemories
         from memory_plugin.indexer import Indexer
@@ -187,10 +198,20 @@ class MemoryCore(Carried):
         self.working_memory = WorkingMemories(database, tenant=tenant)
         self.user_memory = UserMemories(database, tenant=tenant)
         self.agent_settings = AgentSettingsStore(database, tenant=tenant)
+        self.retention = Retentions(database, tenant=tenant, default=self._retention_policy(), user_id=self.user_id)
         self._forgetting = Forgetting(database, tenant=tenant)
         self.erasure = Erasure(database, tenant=tenant)
         self._recall = Recall(
             self.passages, self.memories, self.conversations, self.references, weights=self._weights
+        )
+
+    def _retention_policy(self) -> Retention:
+        settings = self.settings
+        return Retention(
+            keep_last=settings.retention_keep_last,
+            keep_for=settings.retention_keep_for,
+            expire_after=settings.retention_expire_after,
+            expire=settings.retention_expire,
         )
 
     @property
@@ -208,6 +229,11 @@ class MemoryCore(Carried):
     def embedding_error(self) -> EmbeddingError | None:
         """Why the last query was answered by words alone although there is an embedder; None when it was not."""
         return self._recall.embedding_error
+
+    @property
+    def retention_error(self) -> MemoryPluginError | None:
+        """Why retention in the background failed the last time; None when it did not, or is off."""
+        return None if self._upkeep is None else self._upkeep.last_error
 
     def kick(self) -> None:
         """Tell the background indexer that something was written."""

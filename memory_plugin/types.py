@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, NewType, TypeVar
 from uuid import UUID
 
@@ -21,6 +21,7 @@ HIT_KINDS: tuple[HitKind, ...] = ("memory", "message", "reference")
 WriteStatus = Literal["created", "updated", "duplicate"]
 Trust = Literal["user", "assistant", "tool", "document", "system"]
 WorkingMemoryScope = Literal["chat", "user"]
+Expire = Literal["thread", "checkpoints"]
 SettingsScope = Literal["tenant", "agent", "user", "thread"]
 
 
@@ -246,6 +247,41 @@ class AgentSettings:
     valid_from: datetime
     set_by: str | None = None
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much of the history of threads is kept; nothing set keeps everything.
+
+    A checkpoint stays when it is among the last `keep_last` of its namespace or younger than
+    `keep_for`: where both are set, either is enough. The newest of a namespace stays in any case.
+    A thread in which nothing was said or done for `expire_after` goes: as a whole, or with
+    `expire="checkpoints"` its agent's state alone, so that the conversation can still be read.
+    """
+
+    keep_last: int | None = None
+    keep_for: timedelta | None = None
+    expire_after: timedelta | None = None
+    expire: Expire = "thread"
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionReport:
+    """What retention removed, or would remove.
+
+    `threads` were looked at; from `pruned` checkpoints went, `expired` went as a whole, `emptied`
+    lost their agent's state. `rows` counts by table, `bytes` is what the values in them took as
+    they were stored. `of` is how many threads there are to look at, where that was asked for.
+    """
+
+    threads: int = 0
+    pruned: int = 0
+    expired: int = 0
+    emptied: int = 0
+    rows: Mapping[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    dry_run: bool = False
+    of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

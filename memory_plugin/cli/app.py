@@ -11,7 +11,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from memory_plugin.cli import conversations, doctor, evaluate, facts, forgetting, migrate, programs, references, transfer
+from memory_plugin.cli import (
+    conversations,
+    doctor,
+    evaluate,
+    facts,
+    forgetting,
+    migrate,
+    programs,
+    prune,
+    references,
+    transfer,
+)
 from memory_plugin.cli.output import Output
 from memory_plugin.cli.session import Session, UsageError
 from memory_plugin.errors import MemoryPluginError
@@ -149,6 +160,7 @@ app.add_typer(evaluate.app)
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(facts.app)
 app.add_typer(forgetting.app)
+app.add_typer(prune.app)
 app.add_typer(conversations.app, name="conversations")
 app.add_typer(references.app, name="references")
 app.add_typer(transfer.imports, name="import")
