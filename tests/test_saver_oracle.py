@@ -100,7 +100,7 @@ class State(NamedTuple):
 
 
 EDITS = st.lists(
-    st.tuples(st.sampled_from(["say", "say", "say", "same id", "nameless", "remove", "edit", "move", "clear"]),
+    st.tuples(st.sampled_from(["say", "say", "say", "same id", "nameless", "remove", "edit", "touch", "move", "clear"]),
               st.integers(0, 7)),
     max_size=4,
 )  # fmt: skip
@@ -203,8 +203,9 @@ class Saving(RuleBasedStateMachine):
         self.known.append(State(base.thread, base.namespace, given["id"], values, versions))
 
     def put_both(self, which: int, config: Any, given: Any, metadata: Any, versions: Any) -> None:
-        ours = self.run(self.savers[which].aput(config, copy.deepcopy(given), dict(metadata), dict(versions)))
-        assert ours == self.oracle.put(config, copy.deepcopy(given), dict(metadata), dict(versions))
+        """Both get the very objects that the graph goes on with."""
+        ours = self.run(self.savers[which].aput(config, given, metadata, versions))
+        assert ours == self.oracle.put(config, given, metadata, versions)
 
     def version(self) -> str:
         return f"{next(self.numbers):012}.0"
@@ -222,6 +223,8 @@ class Saving(RuleBasedStateMachine):
                 changed.append(HumanMessage(f"said {number % 2}"))
             elif kind == "clear":
                 changed = []
+            elif kind == "touch" and changed:
+                self.touch(changed[at], text)
             elif changed:
                 taken = changed.pop(at)
                 if kind == "edit":
@@ -229,6 +232,15 @@ class Saving(RuleBasedStateMachine):
                 elif kind == "move":
                     changed.insert(number % 3, taken)
         return changed
+
+    def touch(self, message: BaseMessage, text: str) -> None:
+        """Change a message in place; nobody goes on from the earlier states that have it."""
+        message.additional_kwargs.setdefault("deep", {})["list"] = [text]
+        self.known = [
+            state
+            for state in self.known
+            if not any(each is message for name in LISTS for each in state.values.get(name, ()))
+        ]
 
     @precondition(lambda self: self.known)
     @rule(which=st.integers(0, 1), number=st.integers(0, 40), source=st.sampled_from(["loop", "update"]))
@@ -305,13 +317,30 @@ class Saving(RuleBasedStateMachine):
 
     # -- reading
 
-    @rule(which=st.integers(0, 1), number=st.integers(0, 40), latest=st.booleans())
+    @rule(
+        which=st.integers(0, 1),
+        number=st.integers(0, 40),
+        latest=st.booleans(),
+        then=st.sampled_from(["go on", "spoil"]),
+    )
     @precondition(lambda self: self.known)
-    def get(self, which: int, number: int, latest: bool) -> None:
+    def get(self, which: int, number: int, latest: bool, then: str) -> None:
+        """What was read belongs to the reader, who goes on from it or changes it."""
         state = self.known[-1 - number % len(self.known)]
         config = place(state.thread, state.namespace, None if latest else state.checkpoint_id)
         ours, theirs = (self.run(saver.aget_tuple(config)) for saver in (self.savers[which], self.oracle))
         assert (ours and ours._replace(config=None)) == (theirs and theirs._replace(config=None))
+        if ours is None:
+            return
+        values = dict(ours.checkpoint["channel_values"])
+        if then == "go on":
+            values.pop(DELTA, None)
+            versions = dict(ours.checkpoint["channel_versions"])
+            self.known.append(state._replace(checkpoint_id=ours.checkpoint["id"], values=values, versions=versions))
+        else:
+            for message in itertools.chain(*(values.get(name, ()) for name in LISTS)):
+                message.content += " spoilt"
+                message.additional_kwargs["deep"] = "spoilt"
 
     @rule(
         which=st.integers(0, 1),
