@@ -157,7 +157,9 @@ def _run(
     async def opened() -> Report:
         from memory_plugin.transfer.langgraph import QuietMemory
 
-        async with QuietMemory.open(settings=session.settings()) as memory:
+        # what is old in the source would be removed while it is still compared
+        settings = session.settings().model_copy(update={"retention_every": None})
+        async with QuietMemory.open(settings=settings) as memory:
             with _Progress(session.output) as hears:
                 report = await work(memory, hears)
             if indexes and report.written:
