@@ -14,7 +14,7 @@ from memory_plugin.jsonable import loads_exact
 from memory_plugin.langchain.messages import fields_of_body
 from memory_plugin.langgraph.codec import ValueCodec
 from memory_plugin.langgraph.entries import Entry, entry_of, entry_of_fields
-from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread
+from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread, View
 from memory_plugin.langgraph.names import original_name, original_version
 
 GRAPH = 0
@@ -42,7 +42,7 @@ def tuple_of(codec: ValueCodec, row: CheckpointRow, known: KnownThread | None) -
         _learn(known, row, versions, spans)
         messages.teach(known)
         for channel, entries in lists.items():
-            known.show(row.namespace, channel, list(values[channel]), entries)
+            known.show((row.namespace, channel), View(list(values[channel]), entries, spans[channel]))
     return _tuple(codec, row, versions, values)
 
 

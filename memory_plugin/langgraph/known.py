@@ -55,6 +55,17 @@ def runs(numbers: Sequence[int]) -> list[Range]:
     return found
 
 
+def merged(ranges: Iterable[Range]) -> list[Range]:
+    """The same numbers in the same order, neighbours joined."""
+    joined: list[Range] = []
+    for start, end in ranges:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
 def uncovered(wanted: Iterable[Range], spans: Iterable[Range]) -> list[Range]:
     """What of `wanted` is in none of the spans, in order and without repetition."""
     left = _joined(wanted)
@@ -96,18 +107,22 @@ class KnownCheckpoint:
 
 
 class View:
-    """A message list as it was last read or put: the very objects, and what they held."""
+    """A message list as it was last read or put: the very objects, what they held, and the rows they are."""
 
-    __slots__ = ("_fields", "_places", "entries", "messages")
+    __slots__ = ("_fields", "_places", "entries", "messages", "spans")
 
-    def __init__(self, messages: list[BaseMessage], entries: list[Entry]) -> None:
+    def __init__(self, messages: list[BaseMessage], entries: list[Entry], spans: Sequence[Range]) -> None:
         self.messages = messages
         self.entries = entries
+        self.spans = spans
         self._fields = [entry.fields for entry in entries]
         self._places: dict[int, int] | None = None
 
-    def entries_of(self, messages: list[BaseMessage]) -> list[Entry]:
-        """For each message what is remembered of it; a new entry where it was not here, or has changed."""
+    def entries_of(self, messages: list[BaseMessage]) -> tuple[list[Entry], int]:
+        """For each message what is remembered of it; a new entry where it was not here, or has changed.
+
+        The number says how many at the beginning are just as they were here.
+        """
         shared = min(len(messages), len(self.messages))
         if not all(map(is_, messages, self.messages)):
             shared = next(
@@ -116,9 +131,11 @@ class View:
                 if mine is not given
             )
         start = messages if shared == len(messages) else messages[:shared]
+        same = shared
         if self._holds(start):
             entries = self.entries[:shared]
         else:
+            same = 0
             entries = [
                 entry if entry.is_like(message) else entry_of(message)
                 for message, entry in zip(start, self.entries, strict=False)
@@ -126,20 +143,15 @@ class View:
         if shared < len(messages):
             moved = shared < len(self.messages)
             entries += [self._elsewhere(message, moved=moved) for message in messages[shared:]]
-        return entries
+        return entries, same
 
-    def extend(self, messages: list[BaseMessage], entries: list[Entry]) -> bool:
-        """Become this list where it begins with what is here; False where it does not."""
-        length = len(self.entries)
-        if len(entries) < length or not all(map(is_, entries, self.entries)):
-            return False
-        if not all(map(is_, messages, self.messages)):
-            return False
+    def grow(self, messages: list[BaseMessage], entries: list[Entry], spans: Sequence[Range]) -> None:
+        """Become a list that begins with all that is here."""
+        self._fields += [entry.fields for entry in entries[len(self.entries) :]]
         self.entries = entries
         self.messages = messages
-        self._fields += [entry.fields for entry in entries[length:]]
+        self.spans = spans
         self._places = None
-        return True
 
     def _holds(self, start: list[BaseMessage]) -> bool:
         """Whether the first messages of the list, all of them plain, still hold what they did."""
@@ -215,29 +227,24 @@ class KnownThread:
             return
         self.held = Held(start, end, proven, proof)
 
-    def entries_of(self, namespace: str, channel: str, messages: list[BaseMessage]) -> list[Entry]:
-        """For each message of a list what is remembered of it, or a new entry; those that are rows know theirs."""
-        view = self.views.get((namespace, channel))
-        entries = list(map(entry_of, messages)) if view is None else view.entries_of(messages)
-        self.find(entries)
-        return entries
-
-    def find(self, entries: list[Entry]) -> None:
+    def find(self, entries: list[Entry], settled: int = 0) -> None:
         """Put in place of entries without a row those that have the same in them and are one.
 
         The same message twice is twice the same row when it has an id; without one it was said twice.
+
+        Args:
+            settled: so many at the beginning are rows, and different ones.
         """
-        nameless = [place for place, entry in enumerate(entries) if type(entry.key) is int]
         used: set[int] = set()
-        for place in nameless:
-            entry = entries[place]
-            if entry.seq is not None and id(entry) in used:
-                entries[place] = entry.unplaced()
-            elif entry.seq is not None:
-                used.add(id(entry))
-        for place, entry in enumerate(entries):
-            if entry.seq is None:
-                found = self._like(entry, used)
+        if any(type(entry.key) is int for entry in entries[settled:]):
+            for place, entry in enumerate(entries):
+                if entry.seq is not None and type(entry.key) is int:
+                    if id(entry) in used:
+                        entries[place] = entry.unplaced()
+                    used.add(id(entry))
+        for place in range(settled, len(entries)):
+            if entries[place].seq is None:
+                found = self._like(entries[place], used)
                 if found is not None:
                     entries[place] = found
                     if type(found.key) is int:
@@ -249,12 +256,9 @@ class KnownThread:
                 return known
         return None
 
-    def show(self, namespace: str, channel: str, messages: list[BaseMessage], entries: list[Entry]) -> None:
+    def show(self, key: tuple[str, str], view: View) -> None:
         """A list was read or put."""
-        key = (namespace, channel)
-        view = self.views.get(key)
-        if view is None or not view.extend(messages, entries):
-            self.views[key] = View(messages, entries)
+        self.views[key] = view
         self.views.move_to_end(key)
         if len(self.views) > MAX_VIEWS:
             self.views.popitem(last=False)

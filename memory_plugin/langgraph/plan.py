@@ -17,8 +17,8 @@ from memory_plugin.capabilities.checkpoint_rows import CheckpointPut, MessageRef
 from memory_plugin.langgraph.assemble import GRAPH, INTERNAL
 from memory_plugin.langgraph.buffer import Buffer
 from memory_plugin.langgraph.codec import StoredMessage, ValueCodec
-from memory_plugin.langgraph.entries import Entry, Key
-from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread, runs, uncovered
+from memory_plugin.langgraph.entries import Entry, Key, entry_of
+from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread, View, merged, runs, uncovered
 from memory_plugin.langgraph.names import stored_name, stored_version, stored_versions
 from memory_plugin.types import uuid7
 
@@ -36,6 +36,10 @@ class TakenList:
     entries: list[Entry]
     generation: int
     """Of what was known: entries are rows only while it lasts."""
+    view: View | None = None
+    """The list before, where this one begins with all of it."""
+    settled: int = 0
+    """How many messages that list had."""
     encoded: dict[int, StoredMessage] = field(default_factory=dict)
     """By place in the list, for the messages that were not known at the call."""
 
@@ -44,7 +48,14 @@ class TakenList:
         if self.generation != known.generation:
             self.entries = [entry.unplaced() for entry in self.entries]
             self.generation = known.generation
-        known.find(self.entries)
+            self.forget_view()
+        if self.view is not None and len(self.view.entries) != self.settled:  # another put has made it longer
+            self.forget_view()
+        known.find(self.entries, self.settled)
+
+    def forget_view(self) -> None:
+        """Begin with nothing."""
+        self.view, self.settled = None, 0
 
 
 @dataclass(slots=True)
@@ -101,9 +112,17 @@ def take_list(
 ) -> TakenList:
     """Freeze a list now: the application may change its messages once the put is under way."""
     copy = list(messages)
-    taken = TakenList(copy, known.entries_of(namespace, channel, copy), known.generation)
-    for place, entry in enumerate(taken.entries):
-        if entry.seq is None:
+    view = known.views.get((namespace, channel))
+    if view is None:
+        taken = TakenList(copy, list(map(entry_of, copy)), known.generation)
+    else:
+        entries, same = view.entries_of(copy)
+        taken = TakenList(copy, entries, known.generation)
+        if same == len(view.entries):
+            taken.view, taken.settled = view, same
+    known.find(taken.entries, taken.settled)
+    for place in range(taken.settled, len(copy)):
+        if taken.entries[place].seq is None:
             taken.encoded[place] = codec.dump_message(copy[place])
     return taken
 
@@ -207,15 +226,17 @@ def _place(
 ) -> None:
     """Find the rows of a list, and add what has none."""
     taken.find(known)
-    rows = [entry.seq for entry in taken.entries]
+    rows = [entry.seq for entry in taken.entries[taken.settled :]]
     if visible and known.internal:
-        messages.promoted += [row for row in rows if row in known.internal]
+        promoted = (entry.seq for entry in taken.entries)
+        messages.promoted += [row for row in promoted if row in known.internal]
     if None in rows:
         messages.channels.append(channel)
         for place, row in enumerate(rows):
             if row is None:
-                rows[place] = _add(codec, taken, place, messages, pending, visible=visible)
-    messages.spans[channel] = runs(rows)  # type: ignore[arg-type]  # none is left open
+                rows[place] = _add(codec, taken, taken.settled + place, messages, pending, visible=visible)
+    tail = runs(rows)  # type: ignore[arg-type]  # none is left open
+    messages.spans[channel] = tail if taken.view is None else merged([*taken.view.spans, *tail])
 
 
 def _add(
@@ -290,22 +311,16 @@ def learn_from_put(known: KnownThread, prepared: PreparedPut, plan: Plan, base: 
         base + place for place, message in enumerate(plan.put.messages, start=1) if message.origin == INTERNAL
     )
     known.internal.difference_update(plan.put.promoted)
-    for channel, taken in plan.lists.items():
-        known.show(prepared.namespace, channel, taken.messages, taken.entries)
     shift = base + 1 - _FRESH
     spans = {
-        channel: _merged([(start + shift, end + shift) if start >= _FRESH else (start, end) for start, end in ranges])
+        channel: merged((start + shift, end + shift) if start >= _FRESH else (start, end) for start, end in ranges)
         for channel, ranges in plan.spans.items()
     }
-    known.remember(prepared.namespace, prepared.checkpoint_id, KnownCheckpoint(prepared.versions, spans, plan.learned))
-
-
-def _merged(ranges: Sequence[Range]) -> list[Range]:
-    """The same numbers in the same order, neighbours joined."""
-    merged: list[Range] = []
-    for start, end in ranges:
-        if merged and merged[-1][1] == start:
-            merged[-1] = (merged[-1][0], end)
+    for channel, taken in plan.lists.items():
+        key, view = (prepared.namespace, channel), taken.view
+        if view is not None and known.views.get(key) is view and len(view.entries) == taken.settled:
+            view.grow(taken.messages, taken.entries, spans[channel])
         else:
-            merged.append((start, end))
-    return merged
+            view = View(taken.messages, taken.entries, spans[channel])
+        known.show(key, view)
+    known.remember(prepared.namespace, prepared.checkpoint_id, KnownCheckpoint(prepared.versions, spans, plan.learned))

@@ -119,7 +119,8 @@ class Putting:
         return await self._read(prepared.parent_id)
 
     async def _read(self, checkpoint_id: str) -> bool:
-        row = await self._checkpoints.get(self._prepared.thread_id, self._prepared.namespace, checkpoint_id)
+        prepared, held = self._prepared, self._known.held
+        row = await self._checkpoints.get(prepared.thread_id, prepared.namespace, checkpoint_id, held=held)
         if row is not None:
             tuple_of(self._codec, row, self._known)
         return row is not None
