@@ -21,6 +21,8 @@ from memory_plugin.transfer.values import ItemCounts, Progress, Report
 
 __all__ = ["Options", "QuietMemory", "export_langgraph", "import_langgraph"]
 
+_TURN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -73,7 +75,11 @@ async def import_langgraph(memory: Memory, url: str, options: Options, progress:
     """
     started, report = time.monotonic(), Report()
     reader, serde = serializers(options.serde, encrypted=options.encrypted)
-    async with _official(memory, url, size=1) as database, _snapshot(database) as connection:
+    async with (
+        _turn(memory, needed=options.writes),
+        _official(memory, url, size=1) as database,
+        _snapshot(database) as connection,
+    ):
         tables = await official_schema.inspect(connection, official_schema.shown(database.url))
         if tables.has_saver:
             source = OfficialReading(connection, reader, options.threads)
@@ -129,6 +135,18 @@ def _mover(
         dry_run=options.dry_run,
         verify=options.verify,
     )
+
+
+@asynccontextmanager
+async def _turn(memory: Memory, *, needed: bool) -> AsyncIterator[None]:
+    """One import of a tenant after the other: two that put the same message would make two rows of it."""
+    if not needed or memory.settings.pool_size == 1:  # the only connection is wanted for the work
+        yield
+        return
+    async with memory.database.transaction() as connection:
+        await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        await connection.execute(_TURN, f"memory-plugin: import into {memory.database.schema} of {memory.tenant}")
+        yield
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """Moving threads from one side to the other: put what is not there, compare, and finish.
 
 Nothing is noted beside the threads themselves: what the target has says how far it is. So a run
-that was ended at any point is continued by the next one, and two at once do each other no harm.
+that was ended at any point is continued by the next one.
 """
 
 from __future__ import annotations
