@@ -189,7 +189,14 @@ class MemoryCore(Carried):
         database, tenant = self.database, self.tenant
         self.passages = Passages(database, tenant=tenant, language=self.settings.language, embedder=self.embedder)
         self._indexer = Indexer(self.passages)
-        self.conversations = Conversations(database, tenant=tenant, user_id=self.user_id, changed=self.kick)
+        self.conversations = Conversations(
+            database,
+            tenant=tenant,
+            user_id=self.user_id,
+            changed=self.kick,
+            language=self.settings.language,
+            catch_up=self.passages.catch_up,
+        )
         self.checkpoints = Checkpoints(database, tenant=tenant)
         self.memories = Memories(database, tenant=tenant, user_id=self.user_id)
         self.references = References(

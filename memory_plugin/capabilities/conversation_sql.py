@@ -6,7 +6,7 @@ each that writes to it brings it back.
 
 from __future__ import annotations
 
-from functools import cache
+from memory_plugin.capabilities.thread_removal import CONTENT, removal
 
 _COLUMNS = (
     "thread_id, user_id, title, metadata::text, message_count, created_at, updated_at, active_hour, memory_buffer::text"
@@ -32,56 +32,16 @@ RETURNING {_COLUMNS}
 """
 
 
-@cache
-def listing(*, by_user: bool) -> str:
-    """Newest first: hours by the index, the few conversations of one hour sorted by themselves."""
-    user = "user_id = $2" if by_user else "$2::text IS NULL"
-    return f"""
-SELECT {_COLUMNS} FROM {{s}}.conversations
-WHERE tenant_id = $1 AND {user} AND forgotten_at IS NULL
-  AND ($3::text IS NULL OR title ILIKE $3 OR thread_id ILIKE $3)
-  AND ($4::timestamptz IS NULL OR (active_hour <= $4 AND (active_hour, updated_at, thread_id) < ($4, $5, $6)))
-ORDER BY active_hour DESC, updated_at DESC, thread_id DESC LIMIT $7
-"""
+OF_CONVERSATION = ", ".join(f"c.{column}" for column in _COLUMNS.split(", "))
 
-
-THREADS_OF_USER = "SELECT thread_id FROM {s}.conversations WHERE tenant_id = $1 AND user_id = $2"
-
-_GONE = """
-m AS (DELETE FROM {s}.messages WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
-k AS (DELETE FROM {s}.checkpoints WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
-b AS (DELETE FROM {s}.checkpoint_blobs WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
-w AS (DELETE FROM {s}.checkpoint_writes WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1),
-p AS (DELETE FROM {s}.passages WHERE tenant_id = $1 AND thread_id = ANY ($2) AND kind = 2 RETURNING 1),
-q AS (DELETE FROM {s}.index_queue WHERE tenant_id = $1 AND kind = 2 AND item = ANY ($2) RETURNING 1)
-"""
-
-_GONE_COUNTS = """
-(SELECT count(*) FROM m) AS messages, (SELECT count(*) FROM k) AS checkpoints,
-(SELECT count(*) FROM b) AS checkpoint_blobs, (SELECT count(*) FROM w) AS checkpoint_writes,
-(SELECT count(*) FROM p) AS passages, (SELECT count(*) FROM q) AS index_queue
-"""
-
-DELETE = f"""
-WITH {_GONE}, c AS (
-    DELETE FROM {{s}}.conversations WHERE tenant_id = $1 AND thread_id = ANY ($2) RETURNING 1
-), g AS (
-    DELETE FROM {{s}}.working_memory WHERE tenant_id = $1 AND scope = 'chat' AND scope_id = ANY ($2) RETURNING 1
-), s AS (
-    DELETE FROM {{s}}.agent_settings WHERE tenant_id = $1 AND scope = 'thread' AND scope_id = ANY ($2) RETURNING 1
-)
-SELECT (SELECT count(*) FROM c) AS conversations, (SELECT count(*) FROM g) AS working_memory,
-       (SELECT count(*) FROM s) AS agent_settings, {_GONE_COUNTS}
-"""
-
+# $2 is the thread, where it could be locked
 CLEAR = f"""
-WITH t AS (SELECT ARRAY[$2::text] AS threads), {_GONE.replace("ANY ($2)", "ANY ((SELECT threads FROM t)::text[])")},
-c AS (
+WITH c AS (
     UPDATE {{s}}.conversations
-    SET message_count = 0, indexed_seq = message_seq, memory_buffer = NULL, updated_at = now()
-    WHERE tenant_id = $1 AND thread_id = $2
-)
-SELECT {_GONE_COUNTS}
+    SET message_count = 0, indexed_seq = message_seq, memory_buffer = NULL, updated_at = now(),
+        active_hour = date_trunc('hour', now(), 'UTC')
+    WHERE tenant_id = $1 AND thread_id = ANY ($2)
+), {removal(CONTENT).removeprefix("WITH ")}
 """
 
 APPEND = """

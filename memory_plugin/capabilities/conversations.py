@@ -6,15 +6,21 @@ were appended directly (by chat history or the API) in the place where they arri
 
 from __future__ import annotations
 
-import base64
 import builtins
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 from memory_plugin.capabilities import conversation_sql as sql
+from memory_plugin.capabilities.thread_listing import Order, Wanted, read_cursor, statement, write_cursor
+from memory_plugin.capabilities.thread_removal import (
+    DELETE_LOCKED,
+    DELETE_THREADS,
+    LOCK_THREADS,
+    LOCK_USER,
+    remove_locked,
+    unlocked,
+)
 from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import InvalidInputError, NotFoundError
 from memory_plugin.jsonable import dumps_exact, loads_exact
@@ -41,6 +47,8 @@ class Conversations:
     Args:
         user_id: the user of new threads when a call names none.
         changed: called after messages were stored.
+        language: that the messages are indexed in.
+        catch_up: brings what was written into the search index, before a search.
     """
 
     def __init__(
@@ -50,11 +58,15 @@ class Conversations:
         tenant: str,
         user_id: str | None = None,
         changed: Callable[[], None] = lambda: None,
+        language: str = "english",
+        catch_up: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
         self._database = database
         self._tenant = tenant
         self._user_id = user_id
         self._changed = changed
+        self._language = language
+        self._search_ready = catch_up
 
     async def create(
         self,
@@ -98,33 +110,48 @@ class Conversations:
         *,
         user_id: str | None = None,
         search: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        order: Order = "recent",
         limit: int = 20,
         cursor: str | None = None,
     ) -> Page[Conversation]:
-        """Conversations, the most recently active first.
+        """Conversations, the most recently active first; one statement for a page.
 
         Args:
             user_id: only those of this user.
-            search: only those with this text in their title or id, upper and lower case alike.
-            cursor: where to read on, from the page before.
+            search: only those with all these words in the title or id, or in one of their messages,
+                without regard to case and accents; the last may be the beginning of a word.
+            metadata: only those whose metadata contains this, as PostgreSQL's `@>` means it.
+            since, until: last active in this half-open period.
+            order: "relevance" puts those first whose title has the words, then those with the most
+                and shortest messages that have.
+            cursor: where to read on, from the page before with the same arguments.
 
         Raises:
-            InvalidInputError: the cursor is not one of ours.
+            InvalidInputError: the cursor is not one of ours, or the order is an unknown word.
         """
+        if order not in {"recent", "relevance"}:
+            raise InvalidInputError(f"order must be 'recent' or 'relevance', not {order!r}.")
         size = positive_limit(limit)
-        after = _read_cursor(cursor)
-        rows = await self._database.fetch(
-            self._database.sql(sql.listing(by_user=user_id is not None)),
-            self._tenant,
-            optional_identifier(user_id, "user_id"),
-            None if search is None else _like(clean_text(search, "search")),
-            *after,
-            size + 1,
-            repeat=Repeat.READ,
+        after = read_cursor(cursor, order)
+        text = clean_text(search, "search") if search is not None else ""
+        wanted = Wanted(
+            user_id=optional_identifier(user_id, "user_id"),
+            search=text if text.strip() else None,
+            metadata=None if metadata is None else _json(metadata, "metadata"),
+            since=moment(since, "since"),
+            until=moment(until, "until"),
+            order=order,
         )
+        if wanted.search is not None and after is None and self._search_ready is not None:
+            await self._search_ready()
+        query, arguments = statement(sql.OF_CONVERSATION, self._tenant, self._language, wanted, after, size + 1)
+        rows = await self._database.fetch(self._database.sql(query), *arguments, repeat=Repeat.READ)
         items = [_conversation(row) for row in rows[:size]]
         more = len(rows) > size > 0
-        return Page(items, _write_cursor(rows[size - 1]) if more else None)
+        return Page(items, write_cursor(rows[size - 1], order) if more else None)
 
     async def set_title(self, thread_id: str, title: str | None) -> Conversation:
         """Give a conversation a title; the conversation is made if it is not there yet."""
@@ -141,24 +168,15 @@ class Conversations:
 
     async def delete(self, thread_id: str) -> dict[str, int]:
         """Erase a conversation with its messages, checkpoints and working memory; rows by table."""
-        row = await self._database.fetchrow(
-            self._database.sql(sql.DELETE), self._tenant, [identifier(thread_id, "thread_id")], repeat=Repeat.IDEMPOTENT
+        ids = [identifier(thread_id, "thread_id")]
+        return await unlocked(
+            lambda: remove_locked(self._database, self._tenant, LOCK_THREADS, ids, DELETE_THREADS, ids)
         )
-        return {} if row is None else dict(row)
 
     async def delete_user(self, user_id: str) -> dict[str, int]:
         """Erase every conversation of a user; rows by table."""
-        user = identifier(user_id, "user_id")
-        threads = await self._database.fetch(
-            self._database.sql(sql.THREADS_OF_USER), self._tenant, user, repeat=Repeat.READ
-        )
-        row = await self._database.fetchrow(
-            self._database.sql(sql.DELETE),
-            self._tenant,
-            [row["thread_id"] for row in threads],
-            repeat=Repeat.IDEMPOTENT,
-        )
-        return {} if row is None else dict(row)
+        ids = [identifier(user_id, "user_id")]
+        return await unlocked(lambda: remove_locked(self._database, self._tenant, LOCK_USER, ids, DELETE_LOCKED))
 
     async def append(
         self,
@@ -231,10 +249,9 @@ class Conversations:
 
         The conversation itself stays, with its title, user and metadata.
         """
-        row = await self._database.fetchrow(
-            self._database.sql(sql.CLEAR), self._tenant, identifier(thread_id, "thread_id"), repeat=Repeat.IDEMPOTENT
-        )
-        return 0 if row is None else int(row["messages"])
+        ids = [identifier(thread_id, "thread_id")]
+        counts = await unlocked(lambda: remove_locked(self._database, self._tenant, LOCK_THREADS, ids, sql.CLEAR, ids))
+        return counts["messages"]
 
     async def hydrate(self, ids: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Message]:
         """The messages at these places (thread, seq)."""
@@ -372,24 +389,3 @@ def _conversation(row: Record) -> Conversation:
         updated_at=row["updated_at"],
         memory_buffer=None if row["memory_buffer"] is None else loads_exact(row["memory_buffer"]),
     )
-
-
-def _like(text: str) -> str:
-    """The text as an ILIKE pattern: anywhere, its own wildcards taken literally."""
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
-
-
-def _write_cursor(row: Record) -> str:
-    place = [row["active_hour"].isoformat(), row["updated_at"].isoformat(), row["thread_id"]]
-    return base64.urlsafe_b64encode(orjson.dumps(place)).decode()
-
-
-def _read_cursor(cursor: str | None) -> tuple[datetime | None, datetime | None, str | None]:
-    if cursor is None:
-        return None, None, None
-    try:
-        hour, updated, thread = orjson.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return datetime.fromisoformat(hour), datetime.fromisoformat(updated), str(thread)
-    except (ValueError, TypeError, UnicodeError) as error:
-        raise InvalidInputError("The cursor is not one that a page gave: start again without one.") from error

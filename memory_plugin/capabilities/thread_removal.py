@@ -89,6 +89,7 @@ def removal(parts: Sequence[str] = tuple(_PARTS), *, measured: bool = False, cou
 
 
 DELETE_THREADS = removal()
+DELETE_LOCKED = DELETE_THREADS.replace("$3", "$2")
 
 CONTENT = ("messages", "checkpoints", "checkpoint_blobs", "checkpoint_writes", "passages", "index_queue")
 """What is in a conversation, without the conversation."""

@@ -36,16 +36,34 @@ def list_(
     context: typer.Context,
     user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Of this user only.")] = None,
     search: Annotated[
-        str | None, typer.Option("--search", metavar="TEXT", help="Only with this in the title or the id.")
+        str | None, typer.Option("--search", metavar="TEXT", help="Only with these words in title, id or a message.")
     ] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option("--metadata", metavar="NAME=VALUE", help="Only with this; may be repeated.")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="Active from then on.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Last active before then.")] = None,
+    relevance: Annotated[
+        bool, typer.Option("--relevance", help="The best answers to --search first, not the last active.")
+    ] = False,
     limit: options.Limit = 20,
     cursor: options.Cursor = None,
 ) -> None:
     """List conversations, the last active first."""
     session = session_of(context)
+    wanted, start, end = options.metadata(metadata), options.moment(since, "--since"), options.moment(until, "--until")
 
     async def work(core: MemoryCore) -> Page[Conversation]:
-        return await core.conversations.list(user_id=user, search=search, limit=limit, cursor=cursor)
+        return await core.conversations.list(
+            user_id=user,
+            search=search,
+            metadata=wanted,
+            since=start,
+            until=end,
+            order="relevance" if relevance else "recent",
+            limit=limit,
+            cursor=cursor,
+        )
 
     page = session.run(work)
     session.output.result(

@@ -30,23 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TSVECTOR
 from sqlalchemy.types import TypeEngine
 
-FOLDED = (
-    r"translate(replace(regexp_replace(normalize({}, NFD), '[\u0300-\u036f]+', '', 'g'), 'ß', 'ss'),"
-    " 'łŁøØđĐħĦı', 'lLoOdDhHi')"
-)
-"""A text without its accents, as SQL; with built-in functions alone, for indexes on expressions."""
-
-THREAD_WORDS = (
-    r"to_tsvector('simple', regexp_replace(regexp_replace("
-    + FOLDED.format("coalesce(title, '') || ' ' || thread_id")
-    + r", '[\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u007f]+', ' ', 'g'),"
-    r" '([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])',"
-    r" ' \1 ', 'g'))"
-)
-"""The words of a thread's title and id, each character of a script without spaces as a word."""
-
-FOLDED_LEXEMES = FOLDED.format("lexemes::text") + "::tsvector"
-"""The words of a passage without their accents."""
+from memory_plugin.db.expressions import FOLDED_LEXEMES, THREAD_WORDS
 
 SPARSE_DIMENSIONS = 1 << 28
 """Size of the space that `term_id` maps lexemes into."""
