@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -657,3 +658,32 @@ def test_the_sync_face_has_retention(shared_url: str, tenant: str) -> None:
         assert store.retention.get("t") == Retention(keep_last=3)
         assert store.retention.apply().threads == 1
         assert store.retention.clear("t") is True
+
+
+# -- the command
+
+
+def run(url: str, tenant: str, *arguments: str) -> Any:
+    from typer.testing import CliRunner
+
+    from memory_plugin.cli import app
+
+    return CliRunner().invoke(app, ["--url", url, "--tenant", tenant, "--json", "prune", *arguments])
+
+
+async def test_the_command_removes_what_it_announced(shared_url: str, tenant: str) -> None:
+    async with opened(shared_url, tenant) as (_, saver):
+        for name in ("a", "b"):
+            await thread(saver, name, 4)
+        announced = await asyncio.to_thread(run, shared_url, tenant, "--keep-last", "2", "--dry-run")
+        done = await asyncio.to_thread(run, shared_url, tenant, "--keep-last", "2", "--thread", "a")
+        every = await asyncio.to_thread(run, shared_url, tenant, "--keep-last", "2", "--batch", "1")
+        reports = [json.loads(each.stdout)["retention"] for each in (announced, done, every)]
+        assert [each["rows"]["checkpoints"] for each in reports] == [4, 2, 2]
+        assert [each["dry_run"] for each in reports] == [True, False, False]
+        assert len(await history(saver, place("a"))) == 2
+
+
+@pytest.mark.parametrize("wrong", [("--keep-for", "soon"), ("--keep-last", "0"), ("--only-checkpoints",)])
+def test_a_wrong_option_is_not_understood(wrong: tuple[str, ...], shared_url: str, tenant: str) -> None:
+    assert run(shared_url, tenant, *wrong).exit_code == 2
