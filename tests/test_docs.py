@@ -248,7 +248,7 @@ def test_every_stub_says_what_the_code_has(module: str, block: Block) -> None:
         if isinstance(node, ast.ClassDef):
             check_class(getattr(home, node.name), node)
         else:
-            assert isinstance(node, ast.FunctionDef)
+            assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             assert signature_of(getattr(home, node.name)) == written(node)
 
 

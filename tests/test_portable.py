@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from langgraph.store.memory import InMemoryStore
 
 from memory_plugin import Memory
 from memory_plugin.core import MemoryCore
-from memory_plugin.errors import InvalidInputError
+from memory_plugin.errors import DocumentError, InvalidInputError
+from memory_plugin.portable import (
+    import_mcp_memory,
+    import_mem0,
+    import_store,
+    read_document,
+    read_lines,
+    write_export,
+)
 from memory_plugin.portable.tables import DERIVED, KINDS
 from tests.conftest import run_sql, with_database
 from tests.saver_tools import Writer, said, values
@@ -280,3 +291,173 @@ def test_an_import_that_is_killed_goes_in_when_it_is_run_again(
         core.indexed()
         for thread in range(6):
             assert len(core.recall("kettle", thread_id=f"t{thread}", limit=1000)) == 400
+
+
+# ---------------------------------------------------------------- files
+
+
+async def test_a_file_is_written_whole_and_read_again(filled: Memory, empty: Memory, tmp_path: Path) -> None:
+    for name in ("alice.jsonl", "alice.jsonl.gz"):
+        written = await write_export(filled, str(tmp_path / name), user_id=ALICE)
+        assert written == len(list(read_lines(str(tmp_path / name))))
+    assert not (tmp_path / "alice.jsonl.part").exists()
+    assert (await empty.import_records(read_lines(str(tmp_path / "alice.jsonl.gz")))).failed == []
+    assert await lines(empty, user_id=ALICE) == (tmp_path / "alice.jsonl").read_bytes().splitlines()
+
+
+async def test_an_export_goes_on_with_the_part_of_one_that_was_killed(filled: Memory, tmp_path: Path) -> None:
+    whole, file = tmp_path / "whole.jsonl", tmp_path / "alice.jsonl"
+    await write_export(filled, str(whole), user_id=ALICE)
+    text = whole.read_bytes()
+    for cut in (10, 300, len(text) // 2, len(text) - 1, len(text)):
+        (tmp_path / "alice.jsonl.part").write_bytes(text[:cut])
+        await write_export(filled, str(file), user_id=ALICE, resume=True)
+        assert file.read_bytes() == text
+
+
+async def test_the_part_of_another_export_is_not_gone_on_with(filled: Memory, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.part").write_bytes(b"\n".join((await lines(filled, user_id=BOB))[:1]) + b"\n")
+    with pytest.raises(InvalidInputError, match="another export"):
+        await write_export(filled, str(tmp_path / "a.jsonl"), user_id=ALICE, resume=True)
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(DocumentError, match=r"nowhere\.jsonl cannot be read"):
+        list(read_lines("nowhere.jsonl"))
+
+
+# ---------------------------------------------------------------- other memories
+
+
+GRAPH: list[Any] = [
+    {"type": "entity", "name": "Alice", "entityType": "person", "observations": ["prefers tea", "speaks Basque"]},
+    {"type": "entity", "name": "Acme", "entityType": "company", "observations": []},
+    {"type": "relation", "from": "Alice", "to": "Acme", "relationType": "works_at"},
+    {"type": "relation", "from": "Bob", "to": "Initech", "relationType": "works_at"},
+]
+
+
+async def test_a_knowledge_graph_becomes_facts_that_recall_finds(core: MemoryCore) -> None:
+    report = await import_mcp_memory(core, GRAPH, user_id=ALICE)
+    assert (dict(report.counts), report.failed) == ({"created": 5}, [])
+    (first, *_) = await core.recall("who works at Acme?", user_id=ALICE)
+    assert first.text == "Alice works at Acme"
+    assert first.metadata == {"origin": "mcp-memory", "subject": "Alice", "relation": "works_at", "object": "Acme"}
+    (language,) = await core.recall("Basque", user_id=ALICE, filter={"subject": "Alice", "subject_type": "person"})
+    assert language.text == "Alice (person): speaks Basque"
+
+
+async def test_the_same_knowledge_graph_again_is_known(core: MemoryCore) -> None:
+    await import_mcp_memory(core, GRAPH, user_id=ALICE)
+    foreseen = await import_mcp_memory(core, GRAPH, user_id=ALICE, dry_run=True)
+    again = await import_mcp_memory(core, GRAPH, user_id=ALICE)
+    assert dict(again.counts) == dict(foreseen.counts) == {"duplicate": 5}
+
+
+async def test_what_is_no_part_of_a_graph_is_named_by_its_line(core: MemoryCore) -> None:
+    bad: list[Any] = [
+        {"type": "entity"},
+        [],
+        ValueError("no JSON"),
+        {"type": "entity", "name": "A", "observations": ["", "x"]},
+        {"type": "entity", "name": "B", "observations": "x"},
+    ]
+    report = await import_mcp_memory(core, bad, user_id=ALICE)
+    assert [failure.line for failure in report.failed] == [1, 2, 3, 4, 5]
+    assert dict(report.counts) == {"created": 1}
+
+
+MEM0: list[Any] = [
+    {
+        "id": "0b6c", "memory": "Alice is allergic to nuts", "user_id": ALICE, "agent_id": "cook", "run_id": "r-1",
+        "hash": "d41d", "metadata": {"topic": "food"}, "created_at": "2026-02-01T10:00:00.5-08:00", "updated_at": None,
+    },
+    {"id": "0b6d", "memory": "Bob prefers trains", "user_id": BOB, "created_at": "yesterday"},
+]  # fmt: skip
+
+
+async def test_memories_of_mem0_keep_their_user_thread_time_and_metadata(core: MemoryCore) -> None:
+    assert dict((await import_mem0(core, MEM0)).counts) == {"created": 2}
+    (hit,) = await core.recall("nuts", user_id=ALICE)
+    item = await core.memories.get(hit.id)
+    assert (item.user_id, item.agent_id, item.thread_id, item.key) == (ALICE, "cook", "r-1", "mem0:0b6c")
+    assert item.valid_from == datetime.fromisoformat("2026-02-01T18:00:00.5+00:00")
+    assert (item.metadata["topic"], item.metadata["mem0_id"]) == ("food", "0b6c")
+    assert len(await core.recall("trains", user_id=BOB)) == 1
+
+
+async def test_a_memory_of_mem0_that_changed_is_updated(core: MemoryCore) -> None:
+    await import_mem0(core, MEM0)
+    changed = [MEM0[0] | {"memory": "Alice eats nuts again"}, MEM0[1], {"id": "x"}, {"memory": "", "id": "y"}]
+    foreseen = await import_mem0(core, changed, dry_run=True)
+    report = await import_mem0(core, changed)
+    assert dict(report.counts) == dict(foreseen.counts) == {"updated": 1, "duplicate": 1}
+    assert [failure.line for failure in report.failed] == [failure.line for failure in foreseen.failed] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        orjson.dumps(MEM0),
+        orjson.dumps({"results": MEM0, "relations": []}),
+        b"\n".join(orjson.dumps(each) for each in MEM0),
+        orjson.dumps(MEM0, option=orjson.OPT_INDENT_2),
+    ],
+)
+def test_every_form_of_a_mem0_export_is_read(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "mem0").write_bytes(text)
+    assert list(read_document(str(tmp_path / "mem0"))) == MEM0
+
+
+async def test_the_items_of_any_langgraph_store_come_over(memory: Memory) -> None:
+    store = InMemoryStore()
+    for number in range(250):
+        await store.aput(("users", str(number % 7)), f"k{number}", {"text": f"kettle {number}"})
+    await store.aput(("memories", ALICE), "drink", {"text": "green tea"})
+    assert dict((await import_store(memory, store, dry_run=True)).counts) == {"created": 251}
+    assert dict((await import_store(memory, store)).counts) == {"created": 251}
+    assert dict((await import_store(memory, store)).counts) == {"duplicate": 251}
+    await store.aput(("memories", ALICE), "drink", {"text": "black tea"})
+    assert dict((await import_store(memory, store, namespace=("memories",))).counts) == {"updated": 1}
+    assert [hit.text for hit in await memory.recall("black tea", user_id=ALICE, kinds=["memory"])][:1] == ["black tea"]
+    found = await memory.store.aget(("users", "3"), "k3")
+    assert found is not None
+    assert found.value == {"text": "kettle 3"}
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def run(url: str, *arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "memory_plugin.cli", "--url", url, *arguments],
+        capture_output=True, text=True, env={**os.environ, "MEMORY_EMBEDDINGS": "none"}, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_commands_carry_a_user_from_store_to_store(database_url: str, other_url: str, tmp_path: Path) -> None:
+    with MemoryCore.open(database_url, embeddings=False) as core:
+        core.remember("Alice prefers tea", user_id=ALICE)
+    file = str(tmp_path / "alice.jsonl.gz")
+    assert run(database_url, "export", "jsonl", "--user", ALICE, "--to", file)[:2] == (
+        0,
+        f"3 records written to {file}.\n",
+    )
+    code, out, _ = run(other_url, "--json", "import", "jsonl", file)
+    assert (code, orjson.loads(out)["created"]) == (0, {"memory": 1})
+    assert run(other_url, "export", "jsonl", "--all", "--to", "-")[1].count('"kind":"memory"') == 1
+    assert run(database_url, "export", "jsonl", "--to", file)[0] == 2
+
+
+def test_the_commands_bring_in_other_memories(other_url: str, tmp_path: Path) -> None:
+    graph, mem0 = tmp_path / "graph.jsonl", tmp_path / "mem0.json"
+    graph.write_bytes(b"\n".join(orjson.dumps(each) for each in GRAPH))
+    mem0.write_bytes(orjson.dumps([*MEM0, {}]))
+    assert "Would be imported: 5 created" in run(other_url, "import", "mcp-memory", str(graph), "--dry-run")[1]
+    code, out, _ = run(other_url, "--json", "import", "mcp-memory", str(graph), "--user", ALICE)
+    assert (code, orjson.loads(out)["created"]) == (0, 5)
+    code, out, _ = run(other_url, "import", "mem0", str(mem0))
+    assert code == 1
+    assert "2 created" in out
+    assert "line 3: it has no text" in out

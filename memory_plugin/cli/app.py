@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from memory_plugin.cli import (
+    carrying,
     conversations,
     doctor,
     evaluate,
@@ -21,7 +22,6 @@ from memory_plugin.cli import (
     programs,
     prune,
     references,
-    transfer,
 )
 from memory_plugin.cli.output import Output
 from memory_plugin.cli.session import Session, UsageError
@@ -163,8 +163,8 @@ app.add_typer(forgetting.app)
 app.add_typer(prune.app)
 app.add_typer(conversations.app, name="conversations")
 app.add_typer(references.app, name="references")
-app.add_typer(transfer.imports, name="import")
-app.add_typer(transfer.exports, name="export")
+app.add_typer(carrying.imports, name="import")
+app.add_typer(carrying.exports, name="export")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -48,7 +48,7 @@ async def export_records(
     user_id: str | None = None,
     checkpoints: bool = False,
     after: Mapping[str, Any] | None = None,
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """Every record in a fixed order, as of one moment; see `MemoryCore.export`.
 
     Raises:
