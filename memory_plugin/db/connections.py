@@ -65,6 +65,7 @@ class Connections:
         self._target = target
         self._retry_seconds = retry_seconds
         self._reached = False
+        self._named = prepared
         self._arguments: dict[str, Any] = {
             "timeout": connect_timeout,
             "statement_cache_size": 1024 if prepared else 0,
@@ -108,7 +109,10 @@ class Connections:
                 lease = await self._lease()
             except DRIVER_ERRORS as error:
                 failed = self.translated(error, Progress.UNSENT)
-                if not (self._reached and isinstance(failed, DatabaseUnavailableError) and failed.passing):
+                if not isinstance(failed, DatabaseUnavailableError) or not failed.passing:
+                    raise failed from error
+                if not self._reached:
+                    failed.passing = False  # rather a wrong address than one that will answer soon
                     raise failed from error
                 patience = patience or Patience(self._retry_seconds)
                 if not await patience.pause():
@@ -129,10 +133,10 @@ class Connections:
         translated = translate(error, target=self._target, progress=progress)
         if isinstance(translated, DatabaseUnavailableError) and translated.sqlstate in POOLER_STATES:
             # the statement was not run: without names it can be, on new connections
-            translated.passing = self.prepares
-            self._arguments["statement_cache_size"] = 0
-            if translated.passing and self.pool is not None:
+            translated.passing = self._named
+            if self.prepares and self.pool is not None:
                 self.pool.retire()
+            self._arguments["statement_cache_size"] = 0
         return translated
 
     async def close(self) -> None:
