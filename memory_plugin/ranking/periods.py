@@ -30,7 +30,7 @@ _WEEKDAY = r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
 _BEFORE = r"(?:in|by|of|during|through|since|until|before|after|around|last|this|early|late)"
 _DATED = re.compile(
     rf"\b(?:{_DAY}\s+(?:of\s+)?{_MONTH}(?:,?\s+{_YEAR})?|{_MONTH}\s+{_DAY}(?!\d)(?:,?\s+{_YEAR})?|{_MONTH},?\s+{_YEAR}|"
-    rf"{_YEAR}-\d\d-\d\d|{_BEFORE}\s+(?P<bare>{_MONTH}|{_YEAR}))(?!\w)"
+    rf"{_YEAR}-\d\d-\d\d|{_BEFORE}\s+(?P<bare>(?:{_MONTH}|{_YEAR})(?!-|,?\s+\d)))(?!\w)"
 )
 _RELATIVE = re.compile(
     rf"\b(?:yesterday|today|last\s+(?:week|month|year|{_WEEKDAY})|this\s+(?:week|month|year)|{_COUNT}\s+{_UNIT}\s+ago)\b",
