@@ -84,7 +84,7 @@ def import_(
     serde: Serde = None,
     encrypted: Encrypted = False,
 ) -> None:
-    """Bring in the threads of PostgresSaver and the items of PostgresStore.
+    """Bring in threads of PostgresSaver and items of PostgresStore.
 
     Only what is not here yet is written, so a run that was ended goes on where it was, and a second
     one changes nothing. The source is only read.
@@ -127,7 +127,7 @@ def export(
     serde: Serde = None,
     encrypted: Encrypted = False,
 ) -> None:
-    """Take threads to tables of PostgresSaver and items to those of PostgresStore.
+    """Take threads and items to PostgresSaver and PostgresStore.
 
     The tables are made where they are not. Only what is not there yet is written.
     """
