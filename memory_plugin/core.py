@@ -208,9 +208,7 @@ class MemoryCore(Carried):
         self.retention = Retentions(database, tenant=tenant, default=self._retention_policy(), user_id=self.user_id)
         self._forgetting = Forgetting(database, tenant=tenant)
         self.erasure = Erasure(database, tenant=tenant)
-        self._recall = Recall(
-            self.passages, self.memories, self.conversations, self.references, weights=self._weights
-        )
+        self._recall = Recall(self.passages, self.memories, self.conversations, self.references, weights=self._weights)
 
     def _retention_policy(self) -> Retention:
         settings = self.settings

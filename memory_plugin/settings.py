@@ -65,21 +65,6 @@ class Settings(BaseSettings):
     buffer_limit: int = Field(
         default=10_240, ge=0, description="bytes of agent state kept readable in conversations.memory_buffer; 0 is off"
     )
-    retention_keep_last: int | None = Field(
-        default=None, ge=1, lt=2**31, description="checkpoints kept of each namespace of a thread; unset keeps all"
-    )
-    retention_keep_for: Duration | None = Field(
-        default=None, description="how long checkpoints are kept, such as 30d or 12h; unset means for ever"
-    )
-    retention_expire_after: Duration | None = Field(
-        default=None, description="how long a thread may be idle before it expires, such as 90d; unset means for ever"
-    )
-    retention_expire: Literal["thread", "checkpoints"] = Field(
-        default="thread", description="what goes when a thread expires: all of it, or its checkpoints alone"
-    )
-    retention_every: Duration | None = Field(
-        default=None, description="how often an open store applies retention by itself, such as 1h; unset means never"
-    )
     checkpoint_cache: int = Field(
         default=64, ge=0, description="megabytes for the messages of threads used last; 0 keeps the last thread only"
     )

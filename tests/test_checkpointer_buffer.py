@@ -125,13 +125,7 @@ async def test_the_buffer_is_live_while_a_graph_runs(saver: ConversationSaver, s
     assert (await buffer(store))["topic"] == (await graph.aget_state(place())).values["topic"] == "forked"
 
 
-@pytest.mark.parametrize(
-    "process",
-    [
-        "the same",
-        pytest.param("another", marks=pytest.mark.xfail(strict=True, reason="knows nothing of the branch it leaves")),
-    ],
-)
+@pytest.mark.parametrize("process", ["the same", "another"])
 async def test_a_fork_shows_nothing_of_the_branch_it_leaves(
     process: str, saver: ConversationSaver, store: Memory
 ) -> None:

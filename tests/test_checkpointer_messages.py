@@ -80,7 +80,6 @@ async def test_a_list_that_becomes_empty_is_empty(saver: ConversationSaver, stor
     assert await store.conversations.get_buffer("t") is None
 
 
-@pytest.mark.xfail(strict=True, reason="the count of a conversation outlives its channel")
 @pytest.mark.parametrize("how", ["channel without a value", "state without the channel"])
 async def test_a_state_without_messages_counts_none(how: str, saver: ConversationSaver, store: Memory) -> None:
     writer = Writer(saver)
@@ -141,11 +140,7 @@ async def test_messages_of_a_subgraph_are_not_the_conversation_until_it_has_them
     assert (await values(saver, place("t", "agent:1")))["messages"] == said("question", "thought")
 
 
-@pytest.mark.parametrize(
-    "face",
-    ["count", "recall",
-     pytest.param("history", marks=pytest.mark.xfail(strict=True, reason="chat history reads the channel `messages`"))],
-)  # fmt: skip
+@pytest.mark.parametrize("face", ["count", "recall", "history"])
 async def test_the_conversation_may_be_another_channel(face: str, shared_url: str, tenant: str) -> None:
     async with opened(shared_url, tenant, messages_channel="dialogue") as (store, saver):
         writer = Writer(saver)

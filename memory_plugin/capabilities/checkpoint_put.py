@@ -10,7 +10,8 @@ Each is an object of a JSON array, with short names; what it has not is left out
     q the versions that say it is stored already
     a namespace and id of the checkpoint it takes over from, e further messages that must be there
     o messages that become the conversation's own
-    d what the memory buffer gets, g which names leave it
+    d what the memory buffer gets, g the names in it that are the graph's
+    h the channel that is the conversation, where its name is another than messages
 
 Long texts stand apart, in the order of the puts: for each message its text and its body, then for
 each value its JSON. The serializer's bytes are strung together, and found by place and length.
@@ -75,7 +76,7 @@ def _document(put: CheckpointPut, parts: _Parts) -> dict[str, Any]:
         "v": _json(put.versions),
         "m": _json(put.metadata),
     }
-    given = {"p": put.parent_id, "u": put.user_id, "l": put.length, "a": put.anchor}
+    given = {"p": put.parent_id, "u": put.user_id, "l": put.length, "a": put.anchor, "h": put.channel}
     document.update((name, value) for name, value in given.items() if value is not None)
     if put.messages or put.promoted or put.length is not None or put.buffer is not None:
         document["k"] = 1
@@ -87,7 +88,7 @@ def _document(put: CheckpointPut, parts: _Parts) -> dict[str, Any]:
     if put.extras:
         document["e"] = put.extras
     if put.buffer is not None:
-        document["d"], document["g"] = _json(put.buffer), put.buffer_removed
+        document["d"], document["g"] = _json(put.buffer), put.buffer_channels
     return document
 
 

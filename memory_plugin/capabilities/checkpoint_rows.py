@@ -57,7 +57,8 @@ class CheckpointPut:
 
     `length` is the number of messages in the conversation, where this put changes it, and
     `promoted` are messages that only a subgraph had so far. `buffer` is JSON text merged into the
-    memory buffer, and `buffer_removed` names channels that left it; None leaves the buffer alone.
+    memory buffer, in place of what the graph had in it before, and `buffer_channels` are the names in
+    it; None leaves the buffer alone. `channel` is the conversation's, where that is not `messages`.
 
     `anchor` (namespace, id) is the checkpoint that unchanged values and earlier messages are taken
     over from, and `extras` are messages taken over from elsewhere: where one of these is not there
@@ -83,7 +84,8 @@ class CheckpointPut:
     length: int | None = None
     promoted: Sequence[int] = ()
     buffer: str | None = None
-    buffer_removed: Sequence[str] = ()
+    buffer_channels: Sequence[str] = ()
+    channel: str | None = None
     anchor: tuple[str, str] | None = None
     extras: Sequence[int] = ()
 

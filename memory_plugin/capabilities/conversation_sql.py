@@ -67,9 +67,10 @@ RETURNING id, thread_id, seq, role, message_id, name, text, body::text, said_at
 # the newest $4 of each source are enough for the newest $4 of both
 HISTORY = """
 WITH thread AS MATERIALIZED (
-    SELECT thread_id FROM {s}.conversations WHERE tenant_id = $1 AND thread_id = $2 AND forgotten_at IS NULL
+    SELECT thread_id, coalesce(messages_channel, 'messages') AS channel FROM {s}.conversations
+    WHERE tenant_id = $1 AND thread_id = $2 AND forgotten_at IS NULL
 ), latest AS (
-    SELECT message_refs -> $3 AS ranges FROM {s}.checkpoints
+    SELECT message_refs -> (SELECT channel FROM thread) AS ranges FROM {s}.checkpoints
     WHERE tenant_id = $1 AND thread_id = (SELECT thread_id FROM thread) AND checkpoint_ns = ''
     ORDER BY checkpoint_id DESC LIMIT 1
 ), state AS (
@@ -81,11 +82,11 @@ WITH thread AS MATERIALIZED (
     ) AS m
 )
 (SELECT id, thread_id, seq, role, message_id, name, text, body::text, said_at, place
- FROM state WHERE body IS NOT NULL ORDER BY place DESC LIMIT $4)
+ FROM state WHERE body IS NOT NULL ORDER BY place DESC LIMIT $3)
 UNION ALL
 (SELECT id, thread_id, seq, role, message_id, name, text, body::text, said_at, NULL
  FROM {s}.messages WHERE tenant_id = $1 AND thread_id = (SELECT thread_id FROM thread) AND origin = 1
- ORDER BY seq DESC LIMIT $4)
+ ORDER BY seq DESC LIMIT $3)
 """
 
 HYDRATE = """

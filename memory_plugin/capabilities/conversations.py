@@ -35,9 +35,6 @@ from memory_plugin.validation import (
     positive_limit,
 )
 
-MESSAGES_CHANNEL = "messages"
-"""The channel of a graph's state that is its conversation."""
-
 MAX_MESSAGE = 16 * MAX_TEXT
 
 
@@ -235,7 +232,6 @@ class Conversations:
             self._database.sql(sql.HISTORY),
             self._tenant,
             identifier(thread_id, "thread_id"),
-            MESSAGES_CHANNEL,
             size,
             repeat=Repeat.READ,
         )

@@ -41,7 +41,7 @@ class Candidate:
     `words` is the BM25 score (0 without a common term), `meaning` the cosine similarity, None
     while the passage has no vector in this space. Of a message, `asks` says that it ends as a
     question, `dated` that it has one of the words of time that the search was given, `is_context`
-    that no list nominated it: it stands beside one that was.
+    that no list nominated it and no vector says how near it is: it stands beside one that was.
     """
 
     id: UUID
@@ -171,7 +171,7 @@ class SearchBuilder:
         around = ""
         if surroundings and self._messages is not None:
             around, chosen = self._around(surroundings), "around"
-            asks, is_context = _ASKS, "NOT n.named"
+            asks, is_context = _ASKS, f"NOT n.named AND {by_meaning} IS NULL"
             join += (
                 "LEFT JOIN {s}.messages g ON p.kind = 2 AND g.tenant_id = $1 "
                 "AND g.thread_id = p.thread_id AND g.seq = p.seq "

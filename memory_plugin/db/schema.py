@@ -108,6 +108,18 @@ conversations = Table(
         nullable=True,
         comment="When the thread was forgotten softly: hidden until somebody writes to it or undoes it",
     ),
+    Column(
+        "messages_channel",
+        Text,
+        nullable=True,
+        comment="The channel of the graph whose messages are the conversation; NULL means messages",
+    ),
+    Column(
+        "buffer_channels",
+        JSONB,
+        nullable=True,
+        comment="The names in memory_buffer that are the graph's own; the others the application merged in",
+    ),
     PrimaryKeyConstraint("tenant_id", "thread_id", name="conversations_pkey"),
     Index("conversations_user_idx", "tenant_id", "user_id", "active_hour"),
     Index("conversations_recent_idx", "tenant_id", "active_hour"),

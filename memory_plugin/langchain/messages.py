@@ -67,6 +67,7 @@ def _form(cls: type[BaseMessage]) -> _Form:
 
 
 _FORMS: dict[str, _Form] = {cls.model_fields["type"].default: _form(cls) for cls in CORE_MESSAGES}
+_NAMES: dict[type[BaseMessage], set[str]] = {form.cls: set(form.names) for form in _FORMS.values()}
 _set = object.__setattr__  # pydantic's own would look each name up
 
 
@@ -111,7 +112,7 @@ def message_of_fields(
     message = cls.__new__(cls)
     _set(message, "__dict__", fields)
     # All fields count as set, as they do after a trip through LangGraph's serializer.
-    _set(message, "__pydantic_fields_set__", {*fields, *extra} if extra else set(fields))
+    _set(message, "__pydantic_fields_set__", {*fields, *extra} if extra else _NAMES[cls].copy())
     _set(message, "__pydantic_extra__", {} if extra is None else extra)
     _set(message, "__pydantic_private__", None)
     return message

@@ -17,10 +17,14 @@ TRUNCATED = "$truncated"
 
 
 class Buffer(NamedTuple):
-    """JSON text to merge into the memory buffer, and the names to take out of it first."""
+    """JSON text to merge into the memory buffer, and the names in it that are the graph's own.
+
+    They are all that a state may have there, so that one that comes from an older version of this
+    library, which did not keep them, loses what left the state too.
+    """
 
     text: str
-    removed: list[str]
+    channels: list[str]
 
 
 def buffer_of(
@@ -33,7 +37,7 @@ def buffer_of(
     conversation_channel: str,
     limit: int,
 ) -> Buffer | None:
-    """The buffer of a root state; None where values may not be readable, or none are wanted.
+    """The buffer of a root state, empty where values may not be readable; None where none is wanted.
 
     Channels that hold messages, and LangGraph's own, have no place in it. Over the limit, in
     characters of JSON, the largest values are left out and named under `$truncated`.
@@ -42,8 +46,10 @@ def buffer_of(
         blobs: the changed values as they are stored.
         parts: what was made of each channel before, by version; brought up to date here.
     """
-    if not codec.readable or limit <= 0:
+    if limit <= 0:
         return None
+    if not codec.readable:  # what stood there before encryption was turned on goes
+        return Buffer("{}", [])
     stored = {blob.channel: blob.json for blob in blobs}
     shown: dict[str, str] = {}
     left_out: list[str] = []
@@ -62,12 +68,11 @@ def buffer_of(
     if left_out:
         shown[TRUNCATED] = orjson.dumps(sorted(left_out)).decode()
     members = (f"{orjson.dumps(name).decode()}:{text}" for name, text in sorted(shown.items()))
-    # a fork from before a channel was there has no version of it: what was shown of the other branch goes
-    gone = [channel for channel in parts if channel not in versions]
-    removed = [name for name in (*map(clean_text, (*versions, *gone)), TRUNCATED) if name not in shown]
-    for channel in gone:
+    # a fork from before a channel was there has no version of it: it must not be taken for known later
+    for channel in [channel for channel in parts if channel not in versions]:
         del parts[channel]
-    return Buffer("{" + ",".join(members) + "}", removed)
+    channels = sorted({*map(clean_text, versions), *shown, TRUNCATED})
+    return Buffer("{" + ",".join(members) + "}", channels)
 
 
 def _text_of(value: Any, stored: str | None, limit: int) -> str | None:

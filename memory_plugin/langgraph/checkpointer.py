@@ -34,7 +34,7 @@ from memory_plugin.langgraph.assemble import tuple_of, tuples_of
 from memory_plugin.langgraph.buffer import buffer_of, is_own_channel
 from memory_plugin.langgraph.codec import ValueCodec, drop_secrets
 from memory_plugin.langgraph.faces import FacedSaver
-from memory_plugin.langgraph.known import KnownMessages
+from memory_plugin.langgraph.known import KnownMessages, KnownThread
 from memory_plugin.langgraph.names import original_name, stored_name
 from memory_plugin.langgraph.opening import Done, Opening
 from memory_plugin.langgraph.plan import PreparedPut, blobs_of, take_list
@@ -214,11 +214,7 @@ class ConversationSaver(FacedSaver):
         }
         blobs = blobs_of(codec, values, new_versions, changed=True)
         root = namespace == ""
-        length = None
-        if root and self._channel in versions and self._channel not in unchanged:
-            conversation = values.get(self._channel)
-            if conversation == [] or self._channel in lists:
-                length = len(conversation or ())
+        length = self._length(known, parent_id, values, versions, unchanged) if root else None
         buffer = None
         if root and not all(is_own_channel(name) or name == self._channel for name in new_versions):
             buffer = buffer_of(
@@ -246,6 +242,24 @@ class ConversationSaver(FacedSaver):
             buffer=buffer,
             length=length,
         )
+
+    def _length(
+        self,
+        known: KnownThread,
+        parent_id: str | None,
+        values: Mapping[str, Any],
+        versions: Mapping[str, Any],
+        unchanged: Mapping[str, Any],
+    ) -> int | None:
+        """How many messages the conversation has in this root state; None where that is not new."""
+        channel = self._channel
+        if channel in unchanged:
+            return None
+        if channel in versions and channel in values:
+            conversation = values[channel]
+            return len(conversation) if conversation == [] or self._codec.is_messages(conversation) else None
+        parent = known.checkpoints.get(("", parent_id or ""))
+        return None if parent is not None and channel not in parent.spans else 0
 
     async def _put(self, prepared: PreparedPut) -> None:
         known = self._known.thread(prepared.thread_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -62,7 +63,11 @@ class Entry:
         self.size = OVERHEAD + len(content) if type(content) is str else OVERHEAD + 40 * len(str(content))
         self._digest = digest
         self._containers = (
-            [name for name, value in fields.items() if type(value) is dict or type(value) is list]
+            [
+                (name, value.copy if _is_flat(value) else partial(_copied, value))
+                for name, value in fields.items()
+                if type(value) is dict or type(value) is list
+            ]
             if fields is not None
             else []
         )
@@ -92,9 +97,8 @@ class Entry:
         """A new message like it, which shares nothing with it that can change."""
         assert self.fields is not None  # asked only of those that are kept whole
         fields = self.fields.copy()
-        for name in self._containers:
-            value = fields[name]
-            fields[name] = _copied(value) if value else type(value)()
+        for name, copy in self._containers:
+            fields[name] = copy()
         return message_of_fields(self.cls, fields)
 
 
@@ -176,6 +180,12 @@ def _plain(value: Any) -> Any:
     elif kind is dict and all(type(name) is str for name in value):
         return {name: each if type(each) in _PLAIN else _plain(each) for name, each in value.items()}
     raise _NotPlainError
+
+
+def _is_flat(value: dict[str, Any] | list[Any]) -> bool:
+    """Whether a copy of the container alone shares nothing that can change."""
+    members = value.values() if type(value) is dict else value
+    return all(type(each) is not dict and type(each) is not list for each in members)
 
 
 def _copied(value: Any) -> Any:

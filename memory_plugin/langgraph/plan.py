@@ -27,6 +27,9 @@ _FRESH = 1 << 62
 
 _MAX_ANCHORS = 8
 
+MESSAGES = "messages"
+"""The channel that is the conversation when nothing else is said."""
+
 
 @dataclass(slots=True)
 class TakenList:
@@ -207,6 +210,7 @@ def plan_put(
         messages=messages.fresh,
         repeatable=None if again else _versions_of(prepared, messages.channels),
         length=prepared.length,
+        channel=conversation if prepared.length is not None and conversation != MESSAGES else None,
         promoted=messages.promoted,
         anchor=anchor,
         extras=extras,

@@ -66,7 +66,7 @@ class Putting:
     async def _write(self, plan: Plan) -> int | None:
         known, buffer, put = self._known, self._prepared.buffer, plan.put
         if buffer is not None and buffer.text != known.buffer:
-            put = replace(put, buffer=buffer.text, buffer_removed=buffer.removed)
+            put = replace(put, buffer=buffer.text, buffer_channels=buffer.channels)
             known.buffer = None  # unknown until the answer is there
         result = await self._checkpoints.put(put)
         self._again = self._again or result.repeated

@@ -37,12 +37,12 @@ class Weights:
     importance: float = 0.05
     previous: float = 0.3
     next: float = 0.2
-    answer: float = 0.2
+    answer: float = 0.25
     session: float = 0.6
     speaker: float = 0.2
-    role: float = 0.25
+    role: float = 0.2
     question: float = -0.12
-    moment: float = 0.35
+    moment: float = 0.25
     period: float = 0.3
 
     def __post_init__(self) -> None:

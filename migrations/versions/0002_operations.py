@@ -162,10 +162,13 @@ BEGIN
                 active_hour = CASE WHEN new_length IS NULL THEN active_hour
                                    ELSE date_trunc('hour', now(), 'UTC') END,
                 forgotten_at = NULL,
+                messages_channel = coalesce(put ->> 'h', messages_channel),
+                buffer_channels = coalesce(put -> 'g', buffer_channels),
                 memory_buffer = CASE
                     WHEN NOT put ? 'd' THEN memory_buffer
                     ELSE nullif((coalesce(memory_buffer, '{}')
-                                 - ARRAY(SELECT jsonb_array_elements_text(put -> 'g'))) || (put -> 'd'),
+                                 - ARRAY(SELECT jsonb_array_elements_text(coalesce(buffer_channels, put -> 'g'))))
+                                || (put -> 'd'),
                                 CASE WHEN memory_buffer IS NULL THEN '{}'::jsonb END) END
             WHERE tenant_id = of_tenant AND thread_id = of_thread;
             IF new_length IS NOT NULL THEN
@@ -242,6 +245,28 @@ STEPS = (
         (
             "COMMENT ON COLUMN conversations.forgotten_at IS"
             " 'When the thread was forgotten softly: hidden until somebody writes to it or undoes it'"
+        ),
+        None,
+    ),
+    (
+        "ALTER TABLE conversations ADD COLUMN messages_channel text",
+        "ALTER TABLE conversations DROP COLUMN messages_channel",
+    ),
+    (
+        (
+            "COMMENT ON COLUMN conversations.messages_channel IS"
+            " 'The channel of the graph whose messages are the conversation; NULL means messages'"
+        ),
+        None,
+    ),
+    (
+        "ALTER TABLE conversations ADD COLUMN buffer_channels jsonb",
+        "ALTER TABLE conversations DROP COLUMN buffer_channels",
+    ),
+    (
+        (
+            "COMMENT ON COLUMN conversations.buffer_channels IS"
+            " 'The names in memory_buffer that are the graph''s own; the others the application merged in'"
         ),
         None,
     ),
