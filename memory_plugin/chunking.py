@@ -148,6 +148,11 @@ _CUTS: Mapping[BlockKind, tuple[re.Pattern[str], ...]] = {
 }
 
 
+# Each count costs some microseconds however short the text: what is shorter than this part of a chunk is
+# counted together with what follows it. So few characters have no more than half the tokens of a chunk.
+_SMALL = 8
+
+
 class _Unit(NamedTuple):
     """A span with its count of tokens, at or under the maximum."""
 
@@ -157,13 +162,15 @@ class _Unit(NamedTuple):
     block: Block
 
 
-def _pieces(text: str, start: int, end: int, pattern: re.Pattern[str]) -> Iterator[tuple[int, int]]:
-    """Tile a span by the ends of the matches of `pattern`."""
+def _pieces(text: str, start: int, end: int, pattern: re.Pattern[str], least: int = 0) -> Iterator[tuple[int, int]]:
+    """Tile a span by the ends of the matches of `pattern`, pieces below `least` characters together with the next."""
     position = start
     for match in pattern.finditer(text, start, end):
         cut = match.end()
         if cut >= end:
             break
+        if cut - position < least:
+            continue
         if pattern is _SENTENCE and _NO_SENTENCE_END.search(text, max(start, cut - 12), match.start() + 1):
             continue
         yield position, cut
@@ -178,7 +185,7 @@ def _split(text: str, span: _Unit, cuts: tuple[re.Pattern[str], ...], limit: int
     elif not cuts:
         yield from _cut_evenly(text, span, limit, target)
     else:
-        for start, end in _pieces(text, span.start, span.end, cuts[0]):
+        for start, end in _pieces(text, span.start, span.end, cuts[0], limit // _SMALL):
             whole = end - start == span.end - span.start
             piece = span if whole else _Unit(start, end, count_tokens(text[start:end]), span.block)
             yield from _split(text, piece, cuts[1:], limit, target)
@@ -227,6 +234,30 @@ def _tiles(text: str, blocks: Iterable[Block]) -> Iterator[Block]:
         position = end
     if position < len(text) and not text[position:].isspace():
         yield replace(last, start=position, end=len(text), kind="paragraph")
+
+
+def _joined(blocks: Iterable[Block], least: int) -> Iterator[Block]:
+    """The blocks, list items below `least` characters together with the next ones beside them."""
+    held: Block | None = None
+    end = 0
+    for block in blocks:
+        if held is not None:
+            if block.kind == "list" and _beside(held, end, block, least):
+                end = block.end
+                continue
+            yield held if held.end == end else replace(held, end=end)
+        held = block if block.kind == "list" else None
+        end = block.end
+        if held is None:
+            yield block
+    if held is not None:
+        yield held if held.end == end else replace(held, end=end)
+
+
+def _beside(held: Block, end: int, block: Block, least: int) -> bool:
+    """Whether two small blocks follow each other and may be in one chunk."""
+    small = end - held.start < least and block.end - block.start < least and block.start - end <= 2
+    return small and block.line is None and _key(held) == _key(block)
 
 
 class _Group:
@@ -316,7 +347,7 @@ class _Chunker:
 
     def units(self, blocks: Iterable[Block]) -> Iterator[_Unit]:
         """Each block with its count of tokens, those over the maximum in parts."""
-        for block in _tiles(self.text, blocks):
+        for block in _joined(_tiles(self.text, blocks), self.sizes.target // _SMALL):
             # two more for the line breaks that follow a block
             tokens = count_tokens(self.text[block.start : block.end]) + 2
             whole = _Unit(block.start, block.end, tokens, block)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from memory_plugin import chunking
 from memory_plugin.chunking import Block, ChunkSizes, count_tokens, iter_chunks
 from memory_plugin.errors import ConfigurationError
+from memory_plugin.parsers import parse
 from memory_plugin.parsers.plain import paragraphs
 from memory_plugin.types import Chunk
 from tests.chunk_checks import assert_sound_chunks
@@ -243,6 +244,24 @@ def test_shapeless_text_is_counted_a_few_times_only(text: str, monkeypatch: pyte
     monkeypatch.setattr(chunking, "count_tokens", counting)
     assert sum(1 for _ in iter_chunks(text, [Block(0, len(text))])) >= 1
     assert counted < 8 * len(text)
+
+
+@pytest.mark.parametrize("name", ["list.md", "list.txt"])
+def test_very_short_lines_are_not_counted_one_by_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def counting(piece: str) -> int:
+        nonlocal calls
+        calls += 1
+        return len(piece) // 2 + 1
+
+    monkeypatch.setattr(chunking, "count_tokens", counting)
+    text = "- a\n" * 60_000
+    started = time.process_time()
+    document = parse(text, name=name)
+    assert calls < 60_000 / 3
+    assert time.process_time() - started < 10
+    assert all(chunk.text.startswith("- a") and chunk.text.endswith("- a") for chunk in document.chunks)
 
 
 def test_the_tokenizer_is_real_and_does_not_load_its_package() -> None:

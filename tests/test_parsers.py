@@ -408,6 +408,17 @@ def test_link_definitions_are_not_lost() -> None:
     assert "http://example.org" in "".join(texts(parse("See [a].\n\n[a]: http://example.org\n", name="a.md")))
 
 
+def test_markdown_of_very_many_short_lines_keeps_its_headings_fences_and_items() -> None:
+    source = "- a\n" * 30_000 + "\n## Part\n\ntwo\nlines\n\n```py\n# no heading\n\nx\n```\n" + "* b\n" * 30_000
+    document = parse(source, name="a.md")
+    assert_sound(document)
+    (part,) = (chunk for chunk in document.chunks if chunk.text.startswith("## Part"))
+    assert part.heading_path == ("Part",)
+    assert "two\nlines\n\n```py\n# no heading\n\nx\n```" in part.text
+    assert document.chunks[0].heading_path == ()
+    assert document.chunks[-1].heading_path == ("Part",)
+
+
 def test_long_markdown_is_the_same_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     from memory_plugin.parsers import markdown
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
 from memory_plugin.chunking import Block, BlockKind
 from memory_plugin.parsers.base import Extract, HeadingPath, missing
@@ -18,11 +19,18 @@ if TYPE_CHECKING:
 _WINDOW = 200_000
 _LONG_WINDOW = 600_000
 
+# Each line costs markdown-it tens of microseconds, however short: a window of very many lines as short as this on
+# average is no prose, and is read by its lines alone.
+_DENSE = 10_000
+_SHORT = 20
+_SMALL_LIST = 30
+
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(?P<body>(?:(?!---|\.\.\.).*\r?\n)*)(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)")
 _FRONT_TITLE = re.compile(r"^title:[ \t]*(?P<quote>[\"']?)(?P<title>[^\r\n]+?)(?P=quote)[ \t]*\r?$", re.MULTILINE)
 _FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<info>[^\r\n]*)")
 _HEADING = re.compile(r"#{1,6}[ \t]")
+_ITEM = re.compile(r"(?:[-*+]|\d{1,9}[.)])[ \t]")
 _TABLE_RULE = frozenset("|:- \t\r\n")
 
 _LINK = re.compile(r"!?\[([^\[\]]{0,300})\](?:\([^()\s]{0,1000}(?:[ \t]+\"[^\"]{0,300}\")?\)|\[[^\[\]]{0,300}\])")
@@ -85,6 +93,9 @@ def _blocks(text: str, start: int, reader: MarkdownIt) -> Iterator[Block]:
         yield Block(0, start, "code")
     path = HeadingPath()
     for lines in _windows(text, start):
+        if len(lines) > _DENSE and len(lines) * _SHORT > lines[-1] - lines[0]:
+            yield from _quick_blocks(text, lines, path)
+            continue
         tokens = reader.parse(text[lines[0] : lines[-1]])
         yield from _window_blocks(text, lines, tokens, path)
 
@@ -113,6 +124,49 @@ def _windows(text: str, start: int) -> Iterator[list[int]]:
         lines.append(match.end())
     if len(lines) > 1:
         yield lines
+
+
+def _quick_blocks(text: str, lines: list[int], path: HeadingPath) -> Iterator[Block]:
+    """Headings, fences, list items and paragraphs of a window, without what is nested in them."""
+    start, kind, fence = lines[0], None, ""
+    for at, after in pairwise(lines):
+        line = text[at:after]
+        mark = _FENCE.match(line)
+        if fence:
+            if mark and mark["fence"].startswith(fence) and not mark["info"].strip():
+                yield Block(start, after, "code", path.path)
+                kind, fence = None, ""
+            continue
+        begins = _begins(line, mark, kind, at - start)
+        if begins is None:
+            continue
+        if kind is not None:
+            yield Block(start, at, kind, path.path)
+        start, kind = at, begins or None
+        if begins == "code" and mark:
+            fence = mark["fence"]
+        elif begins == "heading":
+            path.enter(len(line) - len(line.lstrip("#")), heading_text(line.strip("# \t\r\n")))
+            yield Block(at, after, "heading", path.path)
+            kind = None
+    if kind is not None:
+        yield Block(start, lines[-1], kind, path.path)
+
+
+def _begins(
+    line: str, fence: re.Match[str] | None, kind: BlockKind | None, size: int
+) -> BlockKind | Literal[""] | None:
+    """What begins with a line: a block of some kind, "" for nothing after a blank line, None for no new block."""
+    if line.isspace():
+        return None if kind in ("list", None) else ""
+    if fence:
+        return "code"
+    if _HEADING.match(line):
+        return "heading"
+    if _ITEM.match(line):
+        # small items stand together, as they will in a chunk
+        return None if kind == "list" and size < _SMALL_LIST else "list"
+    return "paragraph" if kind is None else None
 
 
 def _window_blocks(text: str, lines: list[int], tokens: Sequence[Token], path: HeadingPath) -> Iterator[Block]:
