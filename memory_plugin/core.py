@@ -22,6 +22,7 @@ from memory_plugin.carrying import Carried
 from memory_plugin.errors import ConfigurationError
 from memory_plugin.settings import Settings, get_settings
 from memory_plugin.sync import SyncProxy
+from memory_plugin.tenants import ManyTenants, Views
 from memory_plugin.types import HIT_KINDS, Hit, HitKind, MemoryItem, Retention, Source, Trust
 from memory_plugin.validation import identifier, one_of
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from memory_plugin.capabilities.passages import Passages
     from memory_plugin.capabilities.references import References
     from memory_plugin.capabilities.retention import Retentions
+    from memory_plugin.capabilities.tokens import Tokens
     from memory_plugin.capabilities.user_memory import UserMemories
     from memory_plugin.capabilities.working_memory import WorkingMemories
     from memory_plugin.embedding import Embedder
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from memory_plugin.upkeep import Upkeep
 
 
-class MemoryCore(Carried):
+class MemoryCore(Carried, ManyTenants):
     """The store of one tenant: made by `open`, used in `async with` or `with`."""
 
     embedder: Embedder | None
@@ -58,6 +60,7 @@ class MemoryCore(Carried):
     agent_settings: AgentSettingsStore
     retention: Retentions
     erasure: Erasure
+    tokens: Tokens
 
     def __init__(
         self, url: str | None, *, settings: Settings, embeddings: object, weights: Weights | None = None
@@ -73,6 +76,7 @@ class MemoryCore(Carried):
         self._recall: Recall
         self._indexer: Indexer
         self._upkeep: Upkeep | None = None
+        self._shared = Views()
 
     @classmethod
     def open(
@@ -156,6 +160,7 @@ class MemoryCore(Carried):
         self.embedder = self._resolve_embedder()
         self._build()
         stack.push_async_callback(self._indexer.stop)
+        stack.push_async_callback(self._shared.stop)
         if self.settings.retention_every is not None:
             from memory_plugin.upkeep import Upkeep
 
@@ -181,6 +186,7 @@ class MemoryCore(Carried):
         from memory_plugin.capabilities.passages import Passages
         from memory_plugin.capabilities.references import References
         from memory_plugin.capabilities.retention import Retentions
+        from memory_plugin.capabilities.tokens import Tokens
         from memory_plugin.capabilities.user_memory import UserMemories
         from memory_plugin.capabilities.working_memory import WorkingMemories
         from memory_plugin.indexer import Indexer
@@ -208,6 +214,7 @@ class MemoryCore(Carried):
         self.retention = Retentions(database, tenant=tenant, default=self._retention_policy(), user_id=self.user_id)
         self._forgetting = Forgetting(database, tenant=tenant)
         self.erasure = Erasure(database, tenant=tenant)
+        self.tokens = Tokens(database, tenant=tenant)
         self._recall = Recall(self.passages, self.memories, self.conversations, self.references, weights=self._weights)
 
     def _retention_policy(self) -> Retention:

@@ -15,6 +15,7 @@ from typing import Any
 from memory_plugin.bridge import Bridge
 
 _OWN_PACKAGES = ("memory_plugin.capabilities.", "memory_plugin.core")
+_STORES = frozenset({"memory_plugin.core", "memory_plugin.memory"})
 
 
 class SyncProxy:
@@ -55,6 +56,6 @@ class SyncProxy:
                 return bridge.run(result)
             if isinstance(result, AsyncIterator):
                 return bridge.iterate(result)
-            return result
+            return SyncProxy(result, bridge) if type(result).__module__ in _STORES else result
 
         return call

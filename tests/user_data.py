@@ -75,6 +75,7 @@ async def fill(memory: Memory, user: str) -> dict[str, Any]:
     await memory.user_memory.save(user, f"a person called {word}")
     await memory.agent_settings.set("tone", {"says": word}, scope="user", scope_id=user, set_by=user, reason="asked")
     await memory.agent_settings.set("tone", None, scope="thread", scope_id=thread)
+    await memory.tokens.create(user_id=user, name=f"laptop of {word}")
     await memory.indexed()
     await memory.remember(f"{word} waits for a vector", user_id=user)
     await memory.passages.catch_up()

@@ -112,6 +112,7 @@ _SCOPED = (
     ("agent_settings", "DELETE FROM {s}.agent_settings WHERE tenant_id = $1 AND scope = 'user' AND scope_id = $2"),
     ("agent_settings", "UPDATE {s}.agent_settings SET set_by = NULL WHERE tenant_id = $1 AND set_by = $2"),
     ("forgotten_users", "DELETE FROM {s}.forgotten_users WHERE tenant_id = $1 AND user_id = $2"),
+    ("tokens", "DELETE FROM {s}.tokens WHERE tenant_id = $1 AND user_id = $2"),
 )
 # a word that only this user used must not be guessed from its number
 _EMPTY_TERMS = """

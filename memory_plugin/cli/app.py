@@ -22,6 +22,7 @@ from memory_plugin.cli import (
     programs,
     prune,
     references,
+    tokens,
 )
 from memory_plugin.cli.output import Output
 from memory_plugin.cli.session import Session, UsageError
@@ -163,6 +164,7 @@ app.add_typer(forgetting.app)
 app.add_typer(prune.app)
 app.add_typer(conversations.app, name="conversations")
 app.add_typer(references.app, name="references")
+app.add_typer(tokens.app, name="tokens")
 app.add_typer(carrying.imports, name="import")
 app.add_typer(carrying.exports, name="export")
 

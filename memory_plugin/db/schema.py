@@ -460,6 +460,19 @@ embedding_models = Table(
     _column("name", Text),
     _column("dims", Integer),
     _column("created_at", _TIME, default=_NOW),
+    Column(
+        "spec",
+        Text,
+        nullable=True,
+        comment="The setting that opens this model; NULL where a program passed it as an object",
+    ),
+    Column(
+        "ready_at",
+        _TIME,
+        nullable=True,
+        comment="Since when every passage has its vector and searches use them; NULL while they are being made",
+    ),
+    Column("retired_at", _TIME, nullable=True, comment="Since when new passages get no vector of this model"),
     PrimaryKeyConstraint("tenant_id", "model_id", name="embedding_models_pkey"),
     Index("embedding_models_name_key", "tenant_id", "name", unique=True),
     comment="The vector spaces in use; vectors of two models are never compared",
@@ -472,7 +485,14 @@ embeddings = Table(
     _column("model_id", Integer),
     _column("passage_id", Uuid),
     _column("vector", HALFVEC),
-    PrimaryKeyConstraint("tenant_id", "model_id", "passage_id", name="embeddings_pkey"),
+    Column(
+        "part",
+        SmallInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="Which text of the passage: a store item has a vector for each of its indexed fields",
+    ),
+    PrimaryKeyConstraint("tenant_id", "model_id", "passage_id", "part", name="embeddings_pkey"),
     ForeignKeyConstraint(
         ["tenant_id", "model_id"],
         ["embedding_models.tenant_id", "embedding_models.model_id"],
@@ -504,6 +524,19 @@ embedding_queue = Table(
     _tenant(),
     _column("model_id", Integer),
     _column("passage_id", Uuid),
+    Column(
+        "attempts",
+        SmallInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="How often the model refused this very text",
+    ),
+    Column(
+        "not_before",
+        _TIME,
+        nullable=True,
+        comment="When a text that was refused is tried again; NULL where it was not",
+    ),
     PrimaryKeyConstraint("tenant_id", "model_id", "passage_id", name="embedding_queue_pkey"),
     ForeignKeyConstraint(
         ["tenant_id", "model_id"],
@@ -572,4 +605,33 @@ forgotten_users = Table(
     _column("forgotten_at", _TIME),
     PrimaryKeyConstraint("tenant_id", "user_id", "forgotten_at", name="forgotten_users_pkey"),
     comment="When a user was forgotten softly: what was closed or hidden at these times comes back by an undo",
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    _tenant(),
+    _column("id", Uuid),
+    _column("name", Text, nullable=True),
+    _id("user_id", nullable=True),
+    _column("scopes", ARRAY(Text)),
+    _column("secret_hash", LargeBinary),
+    _column("created_at", _TIME, default=_NOW),
+    _column("expires_at", _TIME, nullable=True),
+    _column("used_hour", _TIME, nullable=True),
+    _column("revoked_at", _TIME, nullable=True),
+    PrimaryKeyConstraint("tenant_id", "id", name="tokens_pkey"),
+    CheckConstraint("user_id IS NOT NULL OR 'service' = ANY (scopes)", name="tokens_user_check"),
+    Index("tokens_user_idx", "tenant_id", "user_id"),
+    comment="Who may use the store over HTTP: the SHA-256 of each token's secret, never the secret itself",
+)
+
+search_languages = Table(
+    "search_languages",
+    metadata,
+    _tenant(),
+    Column("languages", ARRAY(Text), nullable=False),
+    _column("changed_at", _TIME, default=_NOW),
+    PrimaryKeyConstraint("tenant_id", name="search_languages_pkey"),
+    comment="The text search configurations that the words of a tenant are read in",
 )

@@ -198,6 +198,62 @@ THREAD_WORDS = (
     r" ' \1 ', 'g'))"
 )
 
+# Signs of scripts that are written without spaces, one by one as before, and now their pairs as well: a pair
+# says much more than either sign, and needs no dictionary. Text without such signs costs one look.
+UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+
+WORDS = f"""
+CREATE OR REPLACE FUNCTION words(language regconfig, content text) RETURNS tsvector
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT CASE WHEN plain ~ '[{UNSPACED}]'
+        THEN to_tsvector(language, regexp_replace(plain, '([{UNSPACED}])', ' \\1 ', 'g'))
+             || to_tsvector('simple', regexp_replace(regexp_replace(signs, '([{UNSPACED}]{{2}})', ' \\1 ', 'g'),
+                                                     '(^| )[{UNSPACED}](?= |$)', ' ', 'g'))
+             || to_tsvector('simple', regexp_replace(
+                    regexp_replace(regexp_replace(signs, '(^| )[{UNSPACED}]', ' ', 'g'), '([{UNSPACED}]{{2}})', ' \\1 ', 'g'),
+                    '(^| )[{UNSPACED}](?= |$)', ' ', 'g'))
+        ELSE to_tsvector(language, plain) END
+    FROM (SELECT plain, regexp_replace(plain, '[^{UNSPACED}]+', ' ', 'g') AS signs
+          FROM (SELECT left(content, 100000) AS plain) AS first) AS cut;
+END
+"""
+
+WORDS_BEFORE = f"""
+CREATE OR REPLACE FUNCTION words(language regconfig, content text) RETURNS tsvector
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT to_tsvector(language, regexp_replace(left(content, 100000), '([{UNSPACED}])', ' \\1 ', 'g'));
+END
+"""
+
+# A text is in that language of the tenant which knows the most of its words as stop words, the first of equals.
+WORDS_OF = """
+CREATE FUNCTION words_of(languages text[], content text) RETURNS tsvector LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT CASE WHEN cardinality(languages) = 1 THEN words(languages[1]::regconfig, content) ELSE (
+        SELECT w FROM unnest(languages) WITH ORDINALITY AS l (name, place), LATERAL words(l.name::regconfig, content) AS w
+        ORDER BY words_length(w), place LIMIT 1) END;
+END
+"""
+
+# The words of a question that are no stop words in its own language, in the form each language gives them:
+# every passage was indexed in one of them.
+QUERY_WORDS = """
+CREATE FUNCTION query_words(languages text[], question text) RETURNS SETOF text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    WITH read AS MATERIALIZED (
+        SELECT place, words(name::regconfig, question) AS w FROM unnest(languages) WITH ORDINALITY AS l (name, place)
+    ), kept AS (
+        SELECT at FROM (SELECT w FROM read ORDER BY words_length(w), place LIMIT 1) AS own, unnest(own.w) AS u,
+             unnest(u.positions) AS at
+    )
+    SELECT DISTINCT u.lexeme FROM read, unnest(read.w) AS u
+    WHERE EXISTS (SELECT FROM unnest(u.positions) AS at WHERE at IN (SELECT at FROM kept));
+END
+"""
+
 # (forwards, backwards); backwards in reverse order
 STEPS = (
     (
@@ -294,6 +350,117 @@ STEPS = (
         ),
         None,
     ),
+    (
+        (
+            'CREATE TABLE tokens (tenant_id text COLLATE "C" NOT NULL, id uuid NOT NULL, name text,'
+            ' user_id text COLLATE "C", scopes text[] NOT NULL, secret_hash bytea NOT NULL,'
+            " created_at timestamptz NOT NULL DEFAULT now(), expires_at timestamptz, used_hour timestamptz,"
+            " revoked_at timestamptz,"
+            " CONSTRAINT tokens_pkey PRIMARY KEY (tenant_id, id),"
+            " CONSTRAINT tokens_user_check CHECK (user_id IS NOT NULL OR 'service' = ANY (scopes)))"
+        ),
+        "DROP TABLE tokens",
+    ),
+    (
+        (
+            "COMMENT ON TABLE tokens IS"
+            " 'Who may use the store over HTTP: the SHA-256 of each token''s secret, never the secret itself'"
+        ),
+        None,
+    ),
+    (
+        "CREATE INDEX tokens_user_idx ON tokens (tenant_id, user_id)",
+        "DROP INDEX tokens_user_idx",
+    ),
+    (
+        "ALTER TABLE embeddings ADD COLUMN part smallint NOT NULL DEFAULT 0",
+        "ALTER TABLE embeddings DROP COLUMN part",
+    ),
+    (
+        (
+            "ALTER TABLE embeddings DROP CONSTRAINT embeddings_pkey,"
+            " ADD CONSTRAINT embeddings_pkey PRIMARY KEY (tenant_id, model_id, passage_id, part)"
+        ),
+        (
+            "ALTER TABLE embeddings DROP CONSTRAINT embeddings_pkey,"
+            " ADD CONSTRAINT embeddings_pkey PRIMARY KEY (tenant_id, model_id, passage_id)"
+        ),
+    ),
+    (
+        (
+            "COMMENT ON COLUMN embeddings.part IS"
+            " 'Which text of the passage: a store item has a vector for each of its indexed fields'"
+        ),
+        "DELETE FROM embeddings WHERE part > 0",
+    ),
+    (
+        "ALTER TABLE embedding_models ADD COLUMN spec text",
+        "ALTER TABLE embedding_models DROP COLUMN spec",
+    ),
+    (
+        (
+            "COMMENT ON COLUMN embedding_models.spec IS"
+            " 'The setting that opens this model; NULL where a program passed it as an object'"
+        ),
+        None,
+    ),
+    (
+        "ALTER TABLE embedding_models ADD COLUMN ready_at timestamptz",
+        "ALTER TABLE embedding_models DROP COLUMN ready_at",
+    ),
+    (
+        (
+            "COMMENT ON COLUMN embedding_models.ready_at IS"
+            " 'Since when every passage has its vector and searches use them; NULL while they are being made'"
+        ),
+        None,
+    ),
+    (
+        "ALTER TABLE embedding_models ADD COLUMN retired_at timestamptz",
+        "ALTER TABLE embedding_models DROP COLUMN retired_at",
+    ),
+    (
+        "COMMENT ON COLUMN embedding_models.retired_at IS 'Since when new passages get no vector of this model'",
+        None,
+    ),
+    ("UPDATE embedding_models SET ready_at = created_at", None),
+    (
+        "ALTER TABLE embedding_queue ADD COLUMN attempts smallint NOT NULL DEFAULT 0",
+        "ALTER TABLE embedding_queue DROP COLUMN attempts",
+    ),
+    (
+        "COMMENT ON COLUMN embedding_queue.attempts IS 'How often the model refused this very text'",
+        None,
+    ),
+    (
+        "ALTER TABLE embedding_queue ADD COLUMN not_before timestamptz",
+        "ALTER TABLE embedding_queue DROP COLUMN not_before",
+    ),
+    (
+        (
+            "COMMENT ON COLUMN embedding_queue.not_before IS"
+            " 'When a text that was refused is tried again; NULL where it was not'"
+        ),
+        None,
+    ),
+    (
+        (
+            'CREATE TABLE search_languages (tenant_id text COLLATE "C" NOT NULL, languages text[] NOT NULL,'
+            " changed_at timestamptz NOT NULL DEFAULT now(),"
+            " CONSTRAINT search_languages_pkey PRIMARY KEY (tenant_id))"
+        ),
+        "DROP TABLE search_languages",
+    ),
+    (
+        (
+            "COMMENT ON TABLE search_languages IS"
+            " 'The text search configurations that the words of a tenant are read in'"
+        ),
+        None,
+    ),
+    (WORDS, WORDS_BEFORE),
+    (WORDS_OF, "DROP FUNCTION words_of(text[], text)"),
+    (QUERY_WORDS, "DROP FUNCTION query_words(text[], text)"),
 )
 
 
