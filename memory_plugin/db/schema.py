@@ -11,6 +11,7 @@ from typing import Any
 from pgvector.sqlalchemy import HALFVEC, SPARSEVEC
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -407,7 +408,15 @@ passages = Table(
         nullable=False,
         comment="BM25 weight of each term (term frequency and length part), by term_id(lexeme)",
     ),
+    Column(
+        "flagged",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="Whether the text reads like an instruction to an assistant",
+    ),
     PrimaryKeyConstraint("tenant_id", "id", name="passages_pkey"),
+    Index("passages_flagged_idx", "tenant_id", "kind", "said_at", postgresql_where=text("flagged")),
     Index("passages_lexemes_idx", "lexemes", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
     Index(
         "passages_folded_idx",

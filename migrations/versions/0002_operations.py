@@ -336,6 +336,18 @@ STEPS = (
         "DROP TRIGGER conversation_hides ON conversations",
     ),
     (
+        "ALTER TABLE passages ADD COLUMN flagged boolean NOT NULL DEFAULT false",
+        "ALTER TABLE passages DROP COLUMN flagged",
+    ),
+    (
+        "COMMENT ON COLUMN passages.flagged IS 'Whether the text reads like an instruction to an assistant'",
+        None,
+    ),
+    (
+        "CREATE INDEX passages_flagged_idx ON passages (tenant_id, kind, said_at) WHERE flagged",
+        "DROP INDEX passages_flagged_idx",
+    ),
+    (
         (
             'CREATE TABLE forgotten_users (tenant_id text COLLATE "C" NOT NULL, user_id text COLLATE "C" NOT NULL,'
             " forgotten_at timestamptz NOT NULL,"
