@@ -292,6 +292,7 @@ def _memory_hit(scored: Scored, item: MemoryItem, weights: Weights) -> Hit:
         key=item.key,
         metadata=item.metadata,
         trust=item.trust,
+        flagged=scored.candidate.flagged,
         parts=parts,
     )
 
@@ -308,6 +309,7 @@ def _message_hit(scored: Scored, message: Message) -> Hit:
         message_id=message.message_id,
         speaker=message.name or message.role,
         trust={"human": "user", "ai": "assistant", "tool": "tool", "system": "system"}.get(message.role, "user"),
+        flagged=scored.candidate.flagged,
         parts=dict(scored.parts),
     )
 
@@ -323,6 +325,7 @@ def _reference_hit(scored: Scored, row: ReferenceRow) -> Hit:
         metadata=row.metadata,
         citation=row.citation,
         trust="document",
+        flagged=scored.candidate.flagged,
         parts=dict(scored.parts),
     )
 

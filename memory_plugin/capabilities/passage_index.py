@@ -10,6 +10,7 @@ being indexed keeps it there.
 from __future__ import annotations
 
 from memory_plugin.db.database import Database, Repeat
+from memory_plugin.instruction_signs import flagged_sql
 
 BATCH = 500
 """Queue rows of memories and chunks, or messages of one thread, that one statement takes."""
@@ -30,8 +31,8 @@ _PENDING = "SELECT DISTINCT kind FROM {s}.index_queue WHERE tenant_id = $1"
 _STORE = """
 stored AS (
     INSERT INTO {s}.passages (tenant_id, id, kind, user_id, thread_id, seq, document_id, speaker, said_at, live_until,
-                              length, lexemes, weights)
-    SELECT $1, id, kind, user_id, thread_id, seq, document_id, speaker, said_at, live_until,
+                              flagged, length, lexemes, weights)
+    SELECT $1, id, kind, user_id, thread_id, seq, document_id, speaker, said_at, live_until, flagged,
            {s}.words_length(lexemes), lexemes, {s}.words_weights(lexemes, $3::real)
     FROM source
     ON CONFLICT DO NOTHING
@@ -64,21 +65,23 @@ _MEMORIES = """
 , source AS (
     SELECT m.id, 1::smallint AS kind, m.user_id, m.thread_id, NULL::bigint AS seq, NULL::uuid AS document_id,
            NULL::text AS speaker, m.recorded_at AS said_at, m.superseded_at AS live_until,
+           {flagged} AS flagged,
            {s}.words($2::text::regconfig, m.content) AS lexemes
     FROM taken t JOIN {s}.memories m ON m.tenant_id = $1 AND m.id = t.item::uuid
 ),
-"""
+""".replace("{flagged}", flagged_sql("m.content"))
 
 _CHUNKS = """
 , source AS (
     SELECT c.id, 3::smallint AS kind, d.user_id, NULL::text AS thread_id, NULL::bigint AS seq, c.document_id,
            NULL::text AS speaker, d.updated_at AS said_at, NULL::timestamptz AS live_until,
+           {flagged} AS flagged,
            {s}.words($2::text::regconfig,
                      d.title || E'\\n' || array_to_string(c.heading_path, E'\\n') || E'\\n' || c.text) AS lexemes
     FROM taken t JOIN {s}.chunks c ON c.tenant_id = $1 AND c.id = t.item::uuid
     JOIN {s}.documents d ON d.tenant_id = $1 AND d.id = c.document_id
 ),
-"""
+""".replace("{flagged}", flagged_sql("c.text"))
 
 _MESSAGES = """
 WITH taken AS (
@@ -107,11 +110,12 @@ WITH taken AS (
     SELECT id, 2::smallint AS kind, user_id, thread_id, seq, NULL::uuid AS document_id,
            coalesce(name, role) AS speaker, said_at,
            CASE WHEN marked.forgotten_at IS NOT NULL THEN '-infinity'::timestamptz END AS live_until,
+           {flagged} AS flagged,
            {s}.words($2::text::regconfig, coalesce(name || ': ', '') || text) AS lexemes
     FROM fresh JOIN marked USING (thread_id)  -- a thread that was erased meanwhile has no row to mark
     WHERE origin <> 2 AND text <> '' AND role <> 'remove' AND NOT (role = 'tool' AND name = ANY ($6))
 ),
-"""
+""".replace("{flagged}", flagged_sql("fresh.text"))
 
 _COUNT = "SELECT count(*) FROM taken"
 

@@ -42,6 +42,7 @@ class Candidate:
     while the passage has no vector in this space. Of a message, `asks` says that it ends as a
     question, `dated` that it has one of the words of time that the search was given, `is_context`
     that no list nominated it and no vector says how near it is: it stands beside one that was.
+    `flagged` says that it reads like an instruction to an assistant.
     """
 
     id: UUID
@@ -58,6 +59,7 @@ class Candidate:
     asks: bool = False
     dated: bool = False
     is_context: bool = False
+    flagged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,8 @@ class SearchBuilder:
         statement = (
             f"WITH nominated AS MATERIALIZED ({arms}){around} "
             f"SELECT p.id, p.kind, {by_words} AS words, {by_meaning} AS meaning, p.said_at, p.user_id, p.thread_id, "
-            f"p.seq, p.document_id, p.speaker, p.length, {asks} AS asks, {dated} AS dated, {is_context} AS is_context "
+            f"p.seq, p.document_id, p.speaker, p.length, {asks} AS asks, {dated} AS dated, {is_context} AS is_context, "
+            f"p.flagged "
             f"FROM {chosen} n JOIN {{s}}.passages p ON p.tenant_id = $1 AND p.id = n.id {join}"
         )
         return self._database.sql(statement), self._arguments

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from memory_plugin.capabilities.passage_index import IndexStatements
 from memory_plugin.capabilities.passage_search import (
@@ -131,6 +132,9 @@ SELECT (SELECT count(*) FROM {s}.index_queue WHERE tenant_id = $1) AS words,
 """
 
 
+_FLAGGED = "SELECT id FROM {s}.passages WHERE tenant_id = $1 AND id = ANY ($2::uuid[]) AND flagged"
+
+
 class Passages:
     """Indexes what the other capabilities wrote, and nominates candidates for a query.
 
@@ -229,6 +233,15 @@ class Passages:
                 )
             self._model = number
         return self._model
+
+    async def flagged(self, ids: Sequence[UUID]) -> set[UUID]:
+        """Those of the rows (facts by version, messages, chunks) that read like instructions to an assistant."""
+        if not ids:
+            return set()
+        await self.catch_up()
+        statement = self._database.sql(_FLAGGED)
+        rows = await self._database.fetch(statement, self._tenant, list(ids), repeat=Repeat.READ)
+        return {row["id"] for row in rows}
 
     async def backlog(self) -> Backlog:
         """How much is stored but not yet indexed."""
