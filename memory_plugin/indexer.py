@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from contextvars import Context
 
 from memory_plugin.capabilities.passages import Passages
 from memory_plugin.errors import MemoryPluginError
@@ -31,7 +32,10 @@ class Indexer:
         """Ask for a run; many kicks in a short time make one."""
         self._wanted.set()
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="memory-plugin indexer")
+            # it outlives whoever comes first, and is no part of what that does
+            self._task = asyncio.get_running_loop().create_task(
+                self._run(), name="memory-plugin indexer", context=Context()
+            )
 
     async def _run(self) -> None:
         pause = QUIET

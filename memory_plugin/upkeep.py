@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from contextvars import Context
 from datetime import timedelta
 
 from memory_plugin.capabilities.retention import Retentions
@@ -36,7 +37,7 @@ class Upkeep:
 
     def start(self) -> None:
         """Begin; the first run comes within a minute, or within `every` where that is shorter."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="memory-plugin upkeep")
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="memory-plugin upkeep", context=Context())
 
     async def _run(self) -> None:
         pause = random.random() * min(self._every, FIRST)  # noqa: S311 - only to part the processes

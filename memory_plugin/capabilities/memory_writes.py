@@ -10,6 +10,7 @@ from typing import Any
 
 from memory_plugin.db.database import Connection, Database, Record, Repeat
 from memory_plugin.errors import ConflictError, DatabaseError, DatabaseUnavailableError, OutcomeUnknownError
+from memory_plugin.telemetry import retried
 
 ATTEMPTS = 50
 
@@ -128,6 +129,8 @@ class MemoryWrites:
             return await self._database.fetch(statement, *arguments)
         except DatabaseError as error:
             lost = _lost(error, made)
+            if lost is None:  # the pause before the next attempt tells of the others
+                retried(error)
         patience = self._database.patience()
         for _ in range(ATTEMPTS):
             try:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from memory_plugin.db.database import Database
 from memory_plugin.errors import DatabaseError
+from memory_plugin.telemetry import retried
 
 T = TypeVar("T")
 
@@ -103,6 +104,7 @@ async def unlocked(run: Callable[[], Awaitable[T]]) -> T:
         except DatabaseError as error:
             if error.sqlstate != _DEADLOCK:
                 raise
+            retried(error)
             await asyncio.sleep(random.random() * 0.01 * 2**attempt)  # noqa: S311 - only to part them
     return await run()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, cast
 
@@ -91,6 +91,10 @@ class Connections:
     def prepares(self) -> bool:
         """Whether statements are prepared under names."""
         return bool(self._arguments["statement_cache_size"])
+
+    def change_class(self, change: Callable[[type[Connection]], type[Connection]]) -> None:
+        """Make the connections from now on of the class that `change` makes of theirs."""
+        self._arguments["connection_class"] = change(self._arguments["connection_class"])
 
     async def _connect(self) -> Connection:
         try:

@@ -88,6 +88,10 @@ class Database:
 
     # -- connections
 
+    def change_connections(self, change: Callable[[type[Connection]], type[Connection]]) -> None:
+        """Make the connections from now on of the class that `change` makes of theirs."""
+        self._connections.change_class(change)
+
     def raw(self) -> AbstractAsyncContextManager[Connection]:
         """A raw connection in autocommit: each statement is its own transaction.
 

@@ -13,8 +13,9 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import DatabaseUnavailableError, MemoryPluginError
@@ -35,10 +36,23 @@ _Read = tuple[str, tuple[Any, ...]]
 class _Call(Generic[Item, Answer]):
     items: Item
     answer: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    caller: Any = None
+
+
+class Watcher(Protocol):
+    """Who wants to know for whom a statement runs."""
+
+    def caller(self) -> Any:
+        """Who calls now, when the call begins to wait."""
+
+    def joined(self, callers: Sequence[Any]) -> AbstractContextManager[None]:
+        """Entered while a statement runs for these."""
 
 
 class _Lanes(ABC, Generic[Item, Answer]):
     """Hands calls to lanes; how waiting calls go together is up to the class."""
+
+    watcher: Watcher | None = None
 
     def __init__(self, lanes: int) -> None:
         self._free = lanes
@@ -52,6 +66,8 @@ class _Lanes(ABC, Generic[Item, Answer]):
             finally:
                 self._release()
         call: _Call[Item, Answer] = _Call(items)
+        if self.watcher is not None:
+            call.caller = self.watcher.caller()
         self._queue(call)
         return await call.answer
 
@@ -75,7 +91,11 @@ class _Lanes(ABC, Generic[Item, Answer]):
 
     async def _serve(self, calls: list[_Call[Item, Answer]]) -> None:
         try:
-            await self._together(calls)
+            if self.watcher is None:
+                await self._together(calls)
+            else:
+                with self.watcher.joined([call.caller for call in calls]):
+                    await self._together(calls)
         except MemoryPluginError as error:
             if len(calls) == 1 or isinstance(error, DatabaseUnavailableError):
                 _fail(calls, error)

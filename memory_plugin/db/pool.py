@@ -182,6 +182,10 @@ class LoopPool(Pool):
         """Connections in use, or being opened."""
         return self._made - len(self._idle)
 
+    def waiting(self) -> int:
+        """Callers in line for a connection."""
+        return sum(not turn.done() for turn in list(self._line))
+
 
 def _driver(entry: ConnectionPoolEntry) -> Any:
     return entry.driver_connection

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
 from enum import Enum
+
+from memory_plugin.telemetry import retried
 
 FIRST_PAUSE = 0.02
 """Seconds; each pause may be twice as long as the one before."""
@@ -45,6 +48,7 @@ class Patience:
         left = self._until - time.monotonic()
         if left <= 0:
             return False
+        retried(sys.exception())
         # spread out, so that those who lost their connections together do not all come back at once
         await asyncio.sleep(min(left, self._pause * random.uniform(0.5, 1)))  # noqa: S311
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
