@@ -74,7 +74,7 @@ _IN_WORDS: Final[dict[Sign, str]] = {
     "secrecy": (
         " (do not|don t|dont|never|without) (ever )?"
         "(tell|telling|inform|informing|notify|notifying|alert|alerting|mention|mentioning|reveal|revealing) "
-        "([a-z]{1,12} ){0,3}(the|your) (user|human) "
+        "([a-z]{1,12} ){0,4}(the|your) (user|human) "
     ),
     "disclosure": "|".join(
         (
