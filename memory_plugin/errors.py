@@ -16,6 +16,7 @@
         ├── ExtensionMissingError      pgvector is not there and may not be created
         ├── SchemaVersionError         the schema is behind or ahead of this version of the library
         ├── EmbeddedDatabaseError      the embedded server could not be started or stopped
+        ├── TableError                 a table of the application's own, or a column of it, is missing
         └── StorageFullError           disk full or a quota reached
 
 Each message is one sentence (or two) that says what happened and what to do.
@@ -112,6 +113,10 @@ class SchemaVersionError(DatabaseError):
 
 class EmbeddedDatabaseError(DatabaseError):
     """The embedded PostgreSQL could not be initialised, started or stopped."""
+
+
+class TableError(DatabaseError):
+    """A table of the application's own, or a column of it, is not in the database."""
 
 
 class StorageFullError(DatabaseError):
