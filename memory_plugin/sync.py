@@ -14,7 +14,7 @@ from typing import Any
 
 from memory_plugin.bridge import Bridge
 
-_OWN_PACKAGES = ("memory_plugin.capabilities.", "memory_plugin.core")
+_OWN_PACKAGES = ("memory_plugin.capabilities.", "memory_plugin.core", "memory_plugin.providers.groups")
 _STORES = frozenset({"memory_plugin.core", "memory_plugin.memory"})
 
 

@@ -7,7 +7,7 @@ everything that depends on them is in this module.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage
@@ -17,14 +17,29 @@ from memory_plugin.validation import identifier
 
 if TYPE_CHECKING:
     from memory_plugin.bridge import Bridge
-    from memory_plugin.core import MemoryCore
+
+
+class _Conversations(Protocol):
+    async def messages(self, thread_id: str, *, limit: int | None = None) -> Sequence[Any]: ...
+
+    async def append(self, thread_id: str, messages: Sequence[Any], *, user_id: str | None = None) -> Any: ...
+
+    async def clear(self, thread_id: str) -> int: ...
+
+
+class Store(Protocol):
+    """What a history is over: an open store, or a provider over an application's own tables."""
+
+    @property
+    def conversations(self) -> _Conversations:
+        """Its messages."""
 
 
 class ConversationHistory(BaseChatMessageHistory):
     """The messages of one thread, whichever face wrote them; made by `Memory.history`.
 
     Args:
-        core: the open store.
+        core: the open store, or a `TableMemoryProvider`.
         bridge: the way of sync calls to it.
         thread_id: any session id; numbers and UUIDs are taken as they print.
         limit: show only the newest so many messages, oldest first; None shows all.
@@ -33,7 +48,7 @@ class ConversationHistory(BaseChatMessageHistory):
 
     def __init__(
         self,
-        core: MemoryCore,
+        core: Store,
         bridge: Bridge,
         thread_id: object,
         *,
