@@ -20,10 +20,11 @@ from uuid import UUID
 from memory_plugin.bridge import Bridge
 from memory_plugin.carrying import Carried
 from memory_plugin.errors import ConfigurationError
+from memory_plugin.remembering import Remembers
 from memory_plugin.settings import Settings, get_settings
 from memory_plugin.sync import SyncProxy
 from memory_plugin.tenants import ManyTenants, Views
-from memory_plugin.types import HIT_KINDS, Hit, HitKind, MemoryItem, Retention, Source, Trust
+from memory_plugin.types import HIT_KINDS, Hit, HitKind, Retention
 from memory_plugin.validation import identifier, one_of
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from memory_plugin.upkeep import Upkeep
 
 
-class MemoryCore(Carried, ManyTenants):
+class MemoryCore(Carried, Remembers, ManyTenants):
     """The store of one tenant: made by `open`, used in `async with` or `with`."""
 
     embedder: Embedder | None
@@ -204,7 +205,7 @@ class MemoryCore(Carried, ManyTenants):
             catch_up=self.passages.catch_up,
         )
         self.checkpoints = Checkpoints(database, tenant=tenant)
-        self.memories = Memories(database, tenant=tenant, user_id=self.user_id)
+        self.memories = Memories(database, tenant=tenant, user_id=self.user_id, secrets=self.settings.secrets)
         self.references = References(
             database, tenant=tenant, user_id=self.user_id, changed=self.kick, search=self.search_references
         )
@@ -252,56 +253,6 @@ class MemoryCore(Carried, ManyTenants):
         self._indexer.kick()
 
     # -- the three verbs
-
-    async def remember(
-        self,
-        content: str,
-        *,
-        user_id: str | None = None,
-        thread_id: str | None = None,
-        agent_id: str | None = None,
-        namespace: Sequence[str] | None = None,
-        key: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        source: Source | Mapping[str, Any] | None = None,
-        valid_from: datetime | None = None,
-        valid_to: datetime | None = None,
-        importance: float = 0.5,
-        trust: Trust = "user",
-    ) -> MemoryItem:
-        """Store a fact for a user, a thread, an agent, or everyone of the tenant.
-
-        The answer's `status` says created, updated (another text under the same key: the old
-        one stays in the history) or duplicate (the same text was known; nothing was written).
-
-        Args:
-            content: one self-contained statement.
-            namespace: where it is kept; ("memories", user) by default.
-            key: a name for the fact, so that a new value supersedes the old one.
-            source: the thread and message it was said in, or a URI.
-            valid_from, valid_to: when it is true, if that is known.
-            importance: 0 to 1, a tie-breaker in recall.
-            trust: who vouches for it.
-
-        Raises:
-            InvalidInputError: empty or unstorable text; nothing was written.
-        """
-        item = await self.memories.remember(
-            content,
-            user_id=user_id if user_id is not None else self.user_id,
-            thread_id=thread_id,
-            agent_id=agent_id,
-            namespace=namespace,
-            key=key,
-            metadata=metadata,
-            source=source,
-            valid_from=valid_from,
-            valid_to=valid_to,
-            importance=importance,
-            trust=trust,
-        )
-        self.kick()
-        return item
 
     async def recall(
         self,

@@ -3,7 +3,8 @@
     MemoryPluginError
     ├── ConfigurationError          a setting, argument or combination that cannot work
     ├── InvalidInputError           a value the caller passed is unusable (also a ValueError)
-    │   └── ContentTooLargeError    a text or document over its limit
+    │   ├── ContentTooLargeError    a text or document over its limit
+    │   └── SecretRefusedError      a fact that holds a credential
     ├── NotFoundError               the thing named does not exist for this tenant (also a LookupError)
     ├── ConflictError               somebody else changed the row first
     ├── UnsupportedError            an optional part is not installed or the database lacks a feature
@@ -24,6 +25,12 @@ Each message is one sentence (or two) that says what happened and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from memory_plugin.types import Finding
+
 
 class MemoryPluginError(Exception):
     """Base of all errors of this library."""
@@ -39,6 +46,18 @@ class InvalidInputError(MemoryPluginError, ValueError):
 
 class ContentTooLargeError(InvalidInputError):
     """A text or a document is over its limit; nothing was written."""
+
+
+class SecretRefusedError(InvalidInputError):
+    """A fact holds what looks like a credential; nothing was written.
+
+    Attributes:
+        findings: of which kind and where; never the credential itself.
+    """
+
+    def __init__(self, message: str, *, findings: Sequence[Finding] = ()) -> None:
+        super().__init__(message)
+        self.findings = findings
 
 
 class NotFoundError(MemoryPluginError, LookupError):

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from memory_plugin.durations import duration
 from memory_plugin.errors import ConfigurationError
+from memory_plugin.types import SecretsPolicy
 
 
 def _duration(value: Any) -> Any:
@@ -62,6 +63,9 @@ class Settings(BaseSettings):
         description="use named prepared statements; set to false behind a pooler that does not track them",
     )
     language: str = Field(default="english", description="text search configuration for stemming and stop words")
+    secrets: SecretsPolicy = Field(
+        default="refuse", description="what happens to credentials in facts: refuse, redact or allow"
+    )
     buffer_limit: int = Field(
         default=10_240, ge=0, description="bytes of agent state kept readable in conversations.memory_buffer; 0 is off"
     )

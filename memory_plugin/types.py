@@ -23,6 +23,8 @@ Trust = Literal["user", "assistant", "tool", "document", "system"]
 WorkingMemoryScope = Literal["chat", "user"]
 Expire = Literal["thread", "checkpoints"]
 SettingsScope = Literal["tenant", "agent", "user", "thread"]
+MemoryScope = Literal["user", "thread", "agent", "tenant"]
+SecretsPolicy = Literal["refuse", "redact", "allow"]
 
 
 def uuid7() -> UUID:
@@ -44,13 +46,40 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """Something in a text that looks like a credential, or with `personal` like the address of a person.
+
+    `where` is the part that it is in (`content`, `metadata['login']`), `start` and `end` are character
+    offsets there. What it is worth is never said.
+    """
+
+    kind: str
+    where: str
+    start: int
+    end: int
+    personal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarMemory:
+    """Another fact that says nearly the same: `similarity` is from 0 to 1, `by` says how it was measured."""
+
+    id: UUID
+    content: str
+    similarity: float
+    key: str
+    by: Literal["words", "meaning"] = "words"
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryItem:
     """One long-term memory as it stands now (or stood at the time asked for).
 
     `id` stays the same through updates; `version` counts them from 1. `status` is set on the
     answer of a write: `created`, `updated`, or `duplicate` when the same text was already known.
     `valid_from` / `valid_to` say when the fact is true, `recorded_at` / `superseded_at` when it
-    was known to the store.
+    was known to the store. The answer of a write also has in `findings` what its screen found, and in
+    `similar` other facts that say nearly the same, the nearest first.
     """
 
     id: UUID
@@ -72,6 +101,8 @@ class MemoryItem:
     superseded_at: datetime | None = None
     created_at: datetime | None = None
     status: WriteStatus | None = None
+    findings: Sequence[Finding] = ()
+    similar: Sequence[SimilarMemory] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,16 @@ def keys_of_text(namespace: Namespace, digest: bytes) -> list[str]:
     return [str(uuid.uuid5(_KEYS, f"{name}\x00{place}")) for place in range(4)] + [str(uuid7())]
 
 
+def key_of_attribute(subject: str, attribute: str) -> str:
+    """The key of what is said about something: the same in other case, spacing or composition."""
+    return f"{_part_of_key(subject)}#{_part_of_key(attribute)}"
+
+
+def _part_of_key(name: str) -> str:
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join(folded.split()).replace("%", "%25").replace("#", "%23")
+
+
 def read_source(source: Source | Mapping[str, Any] | None) -> Source | None:
     """Where a memory came from, also given as a mapping.
 

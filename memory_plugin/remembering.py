@@ -1,0 +1,86 @@
+"""The verb `remember` of every store."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memory_plugin.capabilities.memories import Memories
+    from memory_plugin.types import MemoryItem, MemoryScope, SecretsPolicy, Source, Trust
+
+
+class Remembers(ABC):
+    """A store that facts are remembered in."""
+
+    memories: Memories
+    user_id: str | None
+
+    @abstractmethod
+    def kick(self) -> None:
+        """Tell the background indexer that something was written."""
+
+    async def remember(
+        self,
+        content: str,
+        *,
+        user_id: str | None = None,
+        thread_id: str | None = None,
+        agent_id: str | None = None,
+        namespace: Sequence[str] | None = None,
+        scope: MemoryScope | None = None,
+        key: str | None = None,
+        subject: str | None = None,
+        attribute: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        source: Source | Mapping[str, Any] | None = None,
+        valid_from: datetime | None = None,
+        valid_to: datetime | None = None,
+        importance: float = 0.5,
+        trust: Trust = "user",
+        secrets: SecretsPolicy | None = None,
+    ) -> MemoryItem:
+        """Store a fact for a user, a thread, an agent, or everyone of the tenant.
+
+        The answer's `status` says created, updated (another text under the same key: the old
+        one stays in the history) or duplicate (the same text was known; nothing was written).
+        No model is asked, and no embedder waited for.
+
+        Args:
+            content: one self-contained statement.
+            namespace: where it is kept; ("memories", user) by default.
+            scope: whom it is kept for, in place of a namespace: "user", "thread", "agent" or "tenant".
+            key: a name for the fact, so that a new value supersedes the old one.
+            subject, attribute: in place of a key, what the fact is about, such as "Alice" and "home".
+            source: the thread and message it was said in, or a URI.
+            valid_from, valid_to: when it is true, if that is known.
+            importance: 0 to 1, a tie-breaker in recall.
+            trust: who vouches for it.
+            secrets: what happens to credentials in it: "refuse", "redact" or "allow"; None takes MEMORY_SECRETS.
+
+        Raises:
+            SecretRefusedError: it holds what looks like a credential; nothing was written.
+            InvalidInputError: empty or unstorable text; nothing was written.
+        """
+        item = await self.memories.remember(
+            content,
+            user_id=user_id,
+            thread_id=thread_id,
+            agent_id=agent_id,
+            namespace=namespace,
+            scope=scope,
+            key=key,
+            subject=subject,
+            attribute=attribute,
+            metadata=metadata,
+            source=source,
+            valid_from=valid_from,
+            valid_to=valid_to,
+            importance=importance,
+            trust=trust,
+            secrets=secrets,
+        )
+        self.kick()
+        return item
