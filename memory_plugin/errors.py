@@ -26,10 +26,7 @@ Each message is one sentence (or two) that says what happened and what to do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from memory_plugin.types import Finding
+from typing import Any
 
 
 class MemoryPluginError(Exception):
@@ -52,10 +49,10 @@ class SecretRefusedError(InvalidInputError):
     """A fact holds what looks like a credential; nothing was written.
 
     Attributes:
-        findings: of which kind and where; never the credential itself.
+        findings: of which kind and where, each a `Finding`; never the credential itself.
     """
 
-    def __init__(self, message: str, *, findings: Sequence[Finding] = ()) -> None:
+    def __init__(self, message: str, *, findings: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.findings = findings
 
