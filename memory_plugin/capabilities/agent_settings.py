@@ -69,6 +69,12 @@ WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3 AND name = $4
 ORDER BY version DESC LIMIT $5
 """
 
+_CURRENT = f"""
+SELECT DISTINCT ON (name) {_ANSWER} FROM {{s}}.agent_settings
+WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3
+ORDER BY name, version DESC LIMIT $4
+"""
+
 _AT = f"""
 SELECT {_ANSWER} FROM {{s}}.agent_settings
 WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3 AND name = $4 AND valid_from <= $5
@@ -118,6 +124,7 @@ class AgentSettingsStore:
         self._roll_back = database.sql(_SET % _OLD_VALUE)
         self._active = database.sql(_ACTIVE)
         self._history = database.sql(_HISTORY)
+        self._current = database.sql(_CURRENT)
         self._at = database.sql(_AT)
         self._versions = database.sql(_VERSIONS)
         self._delete = database.sql(_DELETE)
@@ -205,6 +212,19 @@ class AgentSettingsStore:
         """
         key = _key(name, scope, scope_id)
         rows = await self._database.fetch(self._history, self._tenant, *key, positive_limit(limit), repeat=Repeat.READ)
+        return [_setting(row) for row in rows]
+
+    async def current(
+        self, *, scope: SettingsScope = "tenant", scope_id: str = "", limit: int = 100
+    ) -> list[AgentSettings]:
+        """The current value of every setting of one scope, by name; those of wider scopes are not among them.
+
+        Raises:
+            InvalidInputError: a wrong scope.
+        """
+        scope, scope_id = _checked_scope(scope, scope_id)
+        count = positive_limit(limit)
+        rows = await self._database.fetch(self._current, self._tenant, scope, scope_id, count, repeat=Repeat.READ)
         return [_setting(row) for row in rows]
 
     async def at(
