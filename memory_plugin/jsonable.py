@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import orjson
@@ -29,7 +29,7 @@ from memory_plugin.errors import InvalidInputError
 from memory_plugin.key_order import CONTAINERS, restore_order, with_order
 from memory_plugin.readable import clean_text, plain_shape, readable
 
-__all__ = ["RESERVED_KEYS", "clean_text", "dumps_exact", "jsonb_text", "loads_exact", "readable"]
+__all__ = ["RESERVED_KEYS", "clean_text", "dumps_exact", "exact_value", "jsonb_text", "loads_exact", "readable"]
 
 RESERVED_KEYS = frozenset({"$t", "$o", "$s"})
 """Keys with a meaning here: a tag's kind, the order of keys, and bytes of a serializer (checkpoint metadata)."""
@@ -59,6 +59,10 @@ _perhaps_odd_float = re.compile(rb"\xcb[\x43-\x80\xc3-\xff]").search
 _hostile = re.compile("[\x00\ud800-\udfff]").search
 _ESCAPED = re.compile("[\x00\\\\\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
+
+
+Makers = Mapping[str, Callable[[Any], Any]]
+"""What makes a value of what a tag holds, by the kind of the tag."""
 
 
 class _InexactError(Exception):
@@ -94,11 +98,12 @@ def dumps_exact(value: Any, *, order: bool | Collection[str] = False, tuples: bo
     return (with_order(value, raw, order) if order else raw).decode()
 
 
-def loads_exact(text: str) -> Any:
+def loads_exact(text: str, make: Makers | None = None) -> Any:
     """The value that `dumps_exact` or `jsonb_text` was given.
 
     JSON of any other origin comes back as it reads; an object that only resembles a tag stays as
-    it is. Raises `InvalidInputError` when the text is not JSON.
+    it is. `make` knows tags of the caller's own: by kind, what makes a value of what stands under
+    `v`, which it gets as it was parsed. Raises `InvalidInputError` when the text is not JSON.
     """
     try:
         value = orjson.loads(text)
@@ -108,8 +113,14 @@ def loads_exact(text: str) -> Any:
         if '"$o"' in text:
             restore_order(value)
         if '"$t"' in text:
-            value = _untag(value)
+            value = _untag(value, make or {})
     return value
+
+
+def exact_value(parsed: Any) -> Any:
+    """What `loads_exact` makes of a document that is parsed already, a part of another one; takes it over."""
+    restore_order(parsed)
+    return _untag(parsed, {})
 
 
 def jsonb_text(value: Any) -> str:
@@ -216,24 +227,24 @@ def _unescape(match: re.Match[str]) -> str:
     return chr(int(match.group(1), 16))
 
 
-def _untag(value: Any) -> Any:
+def _untag(value: Any, make: Makers) -> Any:
     if type(value) is list:
-        return [_untag(item) if type(item) in CONTAINERS else item for item in value]
+        return [_untag(item, make) if type(item) in CONTAINERS else item for item in value]
     if type(value) is not dict:
         return value
     if "$t" in value and len(value) == 2 and "v" in value:
-        return _value_of_tag(value)
+        return _value_of_tag(value, make)
     for key, item in value.items():
         if type(item) in CONTAINERS:
-            value[key] = _untag(item)
+            value[key] = _untag(item, make)
     return value
 
 
-def _value_of_tag(tag: dict[str, Any]) -> Any:
+def _value_of_tag(tag: dict[str, Any], make: Makers) -> Any:
     kind, text = tag["$t"], tag["v"]
     try:
         if kind == "dict":
-            return {_untag(key): _untag(item) for key, item in text}
+            return {_untag(key, make): _untag(item, make) for key, item in text}
         if type(text) is str:
             if kind == "str":
                 return _ESCAPE.sub(_unescape, text)
@@ -242,5 +253,5 @@ def _value_of_tag(tag: dict[str, Any]) -> Any:
             if kind == "int":
                 return int(text, 0)
     except (ValueError, TypeError):  # written by somebody else: leave it as it reads
-        pass
-    return tag
+        return tag
+    return make[kind](text) if type(kind) is str and kind in make else tag

@@ -15,7 +15,7 @@ from uuid import UUID
 import orjson
 
 from memory_plugin.errors import InvalidInputError
-from memory_plugin.jsonable import clean_text, dumps_exact, jsonb_text
+from memory_plugin.jsonable import clean_text, dumps_exact, jsonb_text, loads_exact
 
 CORE_TYPES: Mapping[str, str] = {
     "HumanMessage": "human",
@@ -90,9 +90,10 @@ class MessageShape(NamedTuple):
     `role` is LangChain's word for who speaks (human, ai, system, tool, function, chat, remove; a
     chunk has the role of its message). `name` is the speaker's name; for a chat message without
     one, its free role. `text` is the words alone. `body` is JSON text for `jsonb`: the message's
-    fields that differ from their defaults, to be read with `loads_exact`. `exact` says that `body`
-    gives back the very message (with tuples as lists); otherwise something in it was only made
-    readable, or the message was of a class that a body cannot name.
+    fields that differ from their defaults, but for content that is `text` and an id that is
+    `message_id`; `whole_body` puts them back. `exact` says that this gives back the very message
+    (with tuples as lists); otherwise something in it was only made readable, or the message was of
+    a class that a body cannot name.
     """
 
     role: str
@@ -128,6 +129,40 @@ def message_shape(message: Any) -> MessageShape:
         f"A {type(message).__name__} is not a message: pass a LangChain message, a dict with 'role' and"
         " 'content', a (role, text) tuple or a str."
     )
+
+
+def whole_body(body: str, text: str | None, message_id: str | None) -> dict[str, Any]:
+    """The fields of a stored message: those of its `body`, and what stands in columns of its own.
+
+    Raises `InvalidInputError` when the body is not JSON.
+    """
+    fields = loads_exact(body)
+    return with_columns(fields, text, message_id) if type(fields) is dict else {}
+
+
+def with_columns(fields: dict[str, Any], text: str | None, message_id: str | None) -> dict[str, Any]:
+    """The fields of a message with those that are kept in columns, in the order of all messages."""
+    if "content" in fields or text is None:
+        return fields if "id" in fields or message_id is None else {**fields, "id": message_id}
+    whole = {"type": fields.get("type"), "content": text}
+    if message_id is not None:
+        whole["id"] = message_id
+    whole.update(fields)
+    return whole
+
+
+def body_text(shape: MessageShape) -> str:
+    """All fields of a message as one JSON text for `jsonb`, to be read with `loads_exact`."""
+    apart: dict[str, str] = {}
+    if not _has(shape.body, "content"):
+        apart["content"] = shape.text
+    if shape.message_id is not None and not _has(shape.body, "id"):
+        apart["id"] = shape.message_id
+    return f"{orjson.dumps(apart).decode()[:-1]},{shape.body[1:]}" if apart else shape.body
+
+
+def _has(body: str, field: str) -> bool:
+    return f'"{field}":' in body and field in orjson.loads(body)
 
 
 def shape_of_body(body: Mapping[str, Any]) -> MessageShape:
@@ -225,21 +260,21 @@ def _fields_of(message: Any) -> Mapping[str, Any]:
 
 def _shape(body: dict[str, Any], order: Collection[str], exact: bool) -> MessageShape:
     """`body` holds only what is given, with the known fields in the order of `_FIELDS`."""
-    text = dumps_exact(body, order=order, tuples=True)
-    if text is None:
-        text, exact = jsonb_text(body), False
     kind = body["type"]
     role = _ROLES.get(kind, kind)
     name = body.get("name")
     if name is None and role == "chat":
         name = body.get("role")
+    message_id, words = _column(body.get("id")), _words(body.get("content"))
+    if body.get("content") == words and type(body["content"]) is str:
+        del body["content"]
+    if message_id is not None and type(body["id"]) is str and body["id"] == message_id:
+        del body["id"]
+    text = dumps_exact(body, order=order, tuples=True)
+    if text is None:
+        text, exact = jsonb_text(body), False
     return MessageShape(
-        role if role in _KNOWN_ROLES else clean_text(role),
-        _column(body.get("id")),
-        _column(name),
-        _words(body.get("content")),
-        text,
-        exact,
+        role if role in _KNOWN_ROLES else clean_text(role), message_id, _column(name), words, text, exact
     )
 
 

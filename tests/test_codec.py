@@ -46,6 +46,7 @@ from pydantic import BaseModel
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.langchain.messages import message_from_body
 from memory_plugin.langgraph.codec import SECRET_NAMES, Stored, ValueCodec, drop_secrets
+from memory_plugin.message_shape import whole_body
 from memory_plugin.secret_names import is_secret_name
 
 logging.getLogger("langgraph").setLevel(logging.ERROR)
@@ -117,7 +118,8 @@ class Store:
 
     def message(self, codec: ValueCodec, message: BaseMessage) -> BaseMessage:
         stored = codec.dump_message(message)
-        return codec.load_message(*self.trip(stored.body, stored.type, stored.raw))
+        body, kind, raw = self.trip(stored.body, stored.type, stored.raw)
+        return codec.load_message(body, stored.text, stored.message_id, kind, raw)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +157,11 @@ AS_JSON = [
     [{"b": 1, "a": 2}, [{"d": 1, "c": 2}]],
     (1, "x"),
     {"$t": "float", "v": "nan", "$o": ["1,0", {}]},
+    {"v": [{"type": "human", "content": "x"}], "$t": "messages"},
+    {"$t": "message", "v": {"type": "human", "content": "x"}},
+    [{"message": {"$t": "message", "v": {"type": "human", "content": "x"}}}],
+    {"question": HumanMessage("x", id="1")},
+    {"zebra": {"b": 1, "a": (2,)}, "messages": [HumanMessage("x", id="1"), AIMessage("y")], "ant": math.nan},
 ]
 AS_BYTES = [
     b"raw",
@@ -171,7 +178,10 @@ AS_BYTES = [
     collections.OrderedDict(b=1, a=2),
     Send("node", {"x": 1}),
     Interrupt(value="why", id="i"),
-    {"question": HumanMessage("x", id="1")},
+    {"question": Urgent("x", id="1")},
+    [HumanMessage("x"), "text"],
+    {"questions": ([HumanMessage("x")],)},
+    {"$o": HumanMessage("x"), "$t": "messages"},
     collections.deque([1]),
 ]
 
@@ -315,6 +325,20 @@ def test_a_core_message_is_its_body_alone_and_comes_back_as_langgraph_gives_it(
     assert back.model_extra == expected.model_extra
 
 
+@by_name(EXACT)
+@pytest.mark.parametrize("kind", ["message", "list", "input"])
+def test_a_core_message_in_a_value_is_stored_by_its_fields(store: Store, kind: str, message: BaseMessage) -> None:
+    values = {"message": message, "list": [message, message], "input": {"step": 1, "messages": [message]}}
+    value = values[kind]
+    assert CODEC.dump(value).json is not None
+    assert same(store.value(CODEC, value), langgraph(value))
+
+
+@by_name(INEXACT)
+def test_any_other_message_in_a_value_goes_through_the_serializer(store: Store, message: BaseMessage) -> None:
+    assert CODEC.dump([message]) == Stored(None, *SERDE.dumps_typed([message]))
+
+
 @by_name(INEXACT)
 def test_any_other_message_keeps_the_serializers_bytes_beside_a_readable_body(
     store: Store, message: BaseMessage
@@ -322,7 +346,7 @@ def test_any_other_message_keeps_the_serializers_bytes_beside_a_readable_body(
     stored = CODEC.dump_message(message)
     back, expected = store.message(CODEC, message), langgraph(message)
     assert (stored.type, stored.raw) == SERDE.dumps_typed(message)
-    assert json.loads(stored.body or "")["content"] == message.content
+    assert whole_body(stored.body or "", stored.text, stored.message_id)["content"] == message.content
     assert type(back) is type(expected)
     assert back == expected
 
@@ -365,7 +389,7 @@ def test_messages_made_from_bodies_share_nothing() -> None:
 def test_the_columns_of_a_message_say_who_said_what() -> None:
     stored = CODEC.dump_message(EXACT["human"])
     assert (stored.role, stored.message_id, stored.name, stored.text) == ("human", "1", "Ada", "Hello")
-    assert json.loads(stored.body or "") == {"id": "1", "name": "Ada", "type": "human", "content": "Hello"}
+    assert json.loads(stored.body or "") == {"name": "Ada", "type": "human"}
 
 
 def test_lone_surrogates_in_a_message_are_kept(store: Store) -> None:
@@ -477,7 +501,7 @@ def test_a_message_of_a_blocked_class_comes_back_as_the_core_message(store: Stor
 def test_a_blocked_message_without_a_body_says_so() -> None:
     strict = ValueCodec(JsonPlusSerializer(allowed_msgpack_modules=None))
     with pytest.raises(InvalidInputError, match="blocked"):
-        strict.load_message(None, *SERDE.dumps_typed(Urgent(content="now")))
+        strict.load_message(None, None, None, *SERDE.dumps_typed(Urgent(content="now")))
 
 
 # --- encryption -----------------------------------------------------------------------------------

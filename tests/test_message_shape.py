@@ -34,11 +34,11 @@ from pydantic import BaseModel
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.jsonable import loads_exact
 from memory_plugin.langchain.messages import CORE_MESSAGES, message_from_body
-from memory_plugin.message_shape import CORE_TYPES, MessageShape, message_shape, shape_of_body
+from memory_plugin.message_shape import CORE_TYPES, MessageShape, body_text, message_shape, shape_of_body, whole_body
 
 
 def body(shape: MessageShape) -> dict[str, Any]:
-    value = loads_exact(shape.body)
+    value = loads_exact(body_text(shape))
     assert isinstance(value, dict)
     return value
 
@@ -238,6 +238,7 @@ def test_exports_of_langchain_are_read_back(message: BaseMessage) -> None:
         assert message_from_body(body(shape)) == message
         assert shape == message_shape(message)
         assert shape_of_body(body(shape)) == shape
+        assert whole_body(shape.body, shape.text, shape.message_id) == body(shape)
 
 
 @pytest.mark.parametrize(

@@ -115,12 +115,15 @@ class PendingWrite(NamedTuple):
 class MessageRows:
     """Messages as a checkpoint reads them, in the order of their numbers, columns side by side.
 
-    `types` and `raws` are None where no message has any. `internal` are the numbers of those that
+    `texts` and `ids` are the message's content and own id, where the body leaves them out. `types`
+    and `raws` are None where no message has any. `internal` are the numbers of those that
     only a subgraph or another channel has. `proof` is the id of the last one, where it is there.
     """
 
     seqs: Sequence[int]
     bodies: Sequence[str | None]
+    texts: Sequence[str | None]
+    ids: Sequence[str | None]
     types: Sequence[str | None] | None
     raws: Sequence[bytes | None] | None
     internal: Sequence[int]

@@ -72,7 +72,8 @@ CROSS JOIN LATERAL (
         SELECT range_agg(int8range((bounds ->> 0)::bigint, (bounds ->> 1)::bigint)){without} AS ranges
         FROM {refs}
     ) AS wanted, LATERAL (
-        SELECT array_agg(body) AS message_bodies,
+        SELECT array_agg(body) AS message_bodies, array_agg(text) AS message_texts,
+               array_agg(message_id) AS message_ids,
                CASE WHEN bool_or(type IS NOT NULL) THEN array_agg(type) END AS message_types,
                string_agg(raw, '') AS message_raw,
                CASE WHEN bool_or(raw IS NOT NULL) THEN array_agg(octet_length(raw)::text) END AS message_sizes,
@@ -80,7 +81,8 @@ CROSS JOIN LATERAL (
                CASE WHEN count(*) <> (SELECT sum(upper(span) - lower(span)) FROM unnest(wanted.ranges) AS span)
                     THEN array_agg(seq::text) END AS message_seqs
         FROM unnest(wanted.ranges) AS span, LATERAL (
-            SELECT seq, origin, body::text, type, raw FROM {s}.messages
+            SELECT seq, origin, body::text, CASE WHEN NOT body ? 'content' THEN text END AS text, message_id, type, raw
+            FROM {s}.messages
             WHERE tenant_id = c.tenant_id AND thread_id = c.thread_id AND seq >= lower(span) AND seq < upper(span)
             ORDER BY seq OFFSET 0
         ) AS said

@@ -229,6 +229,8 @@ def _messages(row: Record) -> MessageRows | None:
         if seqs is None
         else list(map(int, seqs)),
         bodies,
+        row["message_texts"],
+        row["message_ids"],
         row["message_types"],
         _cut(row["message_raw"], row["message_sizes"]),
         list(map(int, row["message_internal"] or ())),

@@ -24,7 +24,7 @@ from memory_plugin.capabilities.thread_removal import (
 from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import InvalidInputError, NotFoundError
 from memory_plugin.jsonable import dumps_exact, loads_exact
-from memory_plugin.message_shape import MessageShape, message_shape
+from memory_plugin.message_shape import MessageShape, message_shape, whole_body
 from memory_plugin.types import Conversation, Message, Page, uuid7
 from memory_plugin.validation import (
     MAX_TEXT,
@@ -324,8 +324,9 @@ def _as_list(messages: Sequence[Any] | Any) -> list[Any]:
 
 def _checked(message: Any) -> MessageShape:
     shape = message_shape(message)
-    if len(shape.body) > MAX_MESSAGE:
-        clean_text(shape.body, "the message", limit=MAX_MESSAGE)
+    for part in (shape.body, shape.text):
+        if len(part) > MAX_MESSAGE:
+            clean_text(part, "the message", limit=MAX_MESSAGE)
     return shape
 
 
@@ -367,7 +368,7 @@ def _message(row: Record) -> Message:
         seq=row["seq"],
         role=row["role"] or "",
         text=row["text"] or "",
-        body=loads_exact(row["body"]) if row["body"] is not None else {},
+        body=whole_body(row["body"], row["text"], row["message_id"]) if row["body"] is not None else {},
         at=row["said_at"],
         message_id=row["message_id"],
         name=row["name"],

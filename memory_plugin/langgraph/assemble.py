@@ -10,12 +10,12 @@ from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.base import CheckpointTuple
 
 from memory_plugin.capabilities.checkpoint_rows import CheckpointRow, MessageRows, Range
-from memory_plugin.jsonable import loads_exact
 from memory_plugin.langchain.messages import fields_of_body
 from memory_plugin.langgraph.codec import ValueCodec
 from memory_plugin.langgraph.entries import Entry, entry_of, entry_of_fields
 from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread, View
 from memory_plugin.langgraph.names import original_name, original_version
+from memory_plugin.message_shape import whole_body
 
 GRAPH = 0
 """Origin of a message of the conversation itself."""
@@ -65,7 +65,7 @@ class _Messages:
     def __init__(self, codec: ValueCodec) -> None:
         self._codec = codec
         self._entries: dict[int, Entry] = {}
-        self._odd: dict[int, tuple[str | None, str | None, bytes | None]] = {}
+        self._odd: dict[int, tuple[str | None, str | None, str | None, str | None, bytes | None]] = {}
         self._rows: MessageRows | None = None
         self._objects: dict[int, BaseMessage] = {}
         self._before: Mapping[int, Entry] = {}
@@ -78,14 +78,15 @@ class _Messages:
         types = rows.types or [None] * len(rows.bodies)
         raws = rows.raws or [None] * len(rows.bodies)
         self._rows = rows
-        for seq, body, kind, raw in zip(rows.seqs, rows.bodies, types, raws, strict=True):
-            whole = fields_of_body(loads_exact(body)) if kind is None and body is not None else None
+        columns = zip(rows.seqs, rows.bodies, rows.texts, rows.ids, types, raws, strict=True)
+        for seq, body, text, message_id, kind, raw in columns:
+            whole = fields_of_body(whole_body(body, text, message_id)) if kind is None and body is not None else None
             # what a tag in JSON stands for may be more than plain JSON
-            if whole is not None and '"$t"' not in body:  # type: ignore[operator]  # there is one
+            if whole is not None and '"$t"' not in (body or ""):
                 self._entries[seq] = entry_of_fields(*whole)
             else:
-                message = self._codec.load_message(body, kind, raw)
-                self._odd[seq] = (body, kind, raw)
+                message = self._codec.load_message(body, text, message_id, kind, raw)
+                self._odd[seq] = (body, text, message_id, kind, raw)
                 self._objects[seq] = message
                 self._entries[seq] = entry_of(message)
 

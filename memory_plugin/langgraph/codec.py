@@ -19,9 +19,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from memory_plugin.errors import InvalidInputError
-from memory_plugin.jsonable import clean_text, dumps_exact, jsonb_text, loads_exact
+from memory_plugin.jsonable import Makers, clean_text, dumps_exact, exact_value, jsonb_text, loads_exact
 from memory_plugin.langchain.messages import message_from_body
-from memory_plugin.message_shape import message_shape
+from memory_plugin.message_shape import body_text, message_shape, whole_body
 from memory_plugin.secret_names import SECRET_NAMES, drop_secrets
 
 __all__ = [
@@ -48,9 +48,9 @@ class Stored(NamedTuple):
 class StoredMessage(NamedTuple):
     """A message in the database.
 
-    `body` is JSON text for JSONB. `type` and `raw` are the serializer's, there when the body alone
-    would not give the message back, and then they win. With a serializer that hides values only
-    `type` and `raw` are there.
+    `body` is JSON text for JSONB, without what `text` and `message_id` say. `type` and `raw` are the
+    serializer's, there when these alone would not give the message back, and then they win. With a
+    serializer that hides values only `type` and `raw` are there.
     """
 
     role: str | None
@@ -81,7 +81,7 @@ class ValueCodec:
     def dump(self, value: Any) -> Stored:
         """Raises whatever the serializer raises for what it cannot hold."""
         if self.readable:
-            text = dumps_exact(value, order=True, tuples=True)
+            text = _with_messages(value) if _has_messages(value) else dumps_exact(value, order=True, tuples=True)
             if text is not None:
                 return Stored(text, None, None)
         kind, blob = self.serde.dumps_typed(value)
@@ -93,7 +93,7 @@ class ValueCodec:
             return self.serde.loads_typed((type, b"" if blob is None else blob))
         if json is None:
             raise InvalidInputError("A stored value has neither JSON nor bytes: the row was damaged.")
-        return loads_exact(json)
+        return loads_exact(json, _MAKERS)
 
     # --- messages ---
 
@@ -120,7 +120,9 @@ class ValueCodec:
         kind, raw = self.serde.dumps_typed(message)
         return StoredMessage(role, message_id, name, text, body, kind, raw)
 
-    def load_message(self, body: str | None, type: str | None, raw: bytes | None) -> BaseMessage:
+    def load_message(
+        self, body: str | None, text: str | None, message_id: str | None, type: str | None, raw: bytes | None
+    ) -> BaseMessage:
         """The message.
 
         A class that the serializer may not or cannot build (blocked by its allow-list, moved away)
@@ -134,7 +136,7 @@ class ValueCodec:
             raise InvalidInputError(
                 "A stored message could not be built: its class is blocked by the serializer or gone."
             )
-        return message_from_body(loads_exact(body))
+        return message_from_body(whole_body(body, text, message_id))
 
     # --- metadata of checkpoints ---
 
@@ -197,3 +199,65 @@ class ValueCodec:
                     " such keys in plain_metadata before they are written."
                 )
         return jsonb_text(dict(filter))
+
+
+# --- values with messages in them ---
+#
+# A message, a list of nothing but messages, and a dict that has such among its values (what a graph is
+# called with) are stored as the messages' own fields, under a tag: readable by SQL, and half of what the
+# serializer makes of them.
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, BaseMessage)
+
+
+def _is_given_messages(value: Any) -> bool:
+    """Whether the value is a message or a list of nothing but messages."""
+    return _is_message(value) or (type(value) is list and bool(value) and all(map(_is_message, value)))
+
+
+def _has_messages(value: Any) -> bool:
+    return any(map(_is_given_messages, value.values())) if type(value) is dict else _is_given_messages(value)
+
+
+def _with_messages(value: Any) -> str | None:
+    """JSON text of a value that has messages; None where something in it has no exact form."""
+    if type(value) is not dict:
+        return _tagged(value)
+    tagged = {name: _tagged(item) for name, item in value.items() if _is_given_messages(item)}
+    text = dumps_exact({**value, **dict.fromkeys(tagged)}, order=True, tuples=True)
+    if text is None or None in tagged.values():
+        return None
+    members = orjson.loads(text)
+    if not tagged.keys() <= members.keys():  # a name that JSON cannot hold as it is
+        return None
+    members.update((name, orjson.Fragment(item)) for name, item in tagged.items() if item is not None)
+    return orjson.dumps(members).decode()
+
+
+def _tagged(value: Any) -> str | None:
+    if type(value) is not list:
+        body = _body(value)
+        return None if body is None else f'{{"v":{body},"$t":"message"}}'
+    bodies = [body for message in value if (body := _body(message)) is not None]
+    return f'{{"v":[{",".join(bodies)}],"$t":"messages"}}' if len(bodies) == len(value) else None
+
+
+def _body(message: BaseMessage) -> str | None:
+    try:
+        shape = message_shape(message)
+    except InvalidInputError:  # broken by its owner after it was made: as the serializer would keep it
+        return None
+    return body_text(shape) if shape.exact else None
+
+
+def _made_message(body: Any) -> Any:
+    return message_from_body(exact_value(body))
+
+
+def _made_messages(bodies: Any) -> Any:
+    return list(map(_made_message, bodies))
+
+
+_MAKERS: Makers = {"message": _made_message, "messages": _made_messages}

@@ -45,13 +45,15 @@ class _Codec(ValueCodec):
 
     def __init__(self, serde: SerializerProtocol, *, plain_metadata: Collection[str]) -> None:
         super().__init__(serde, plain_metadata=plain_metadata)
-        self._built: OrderedDict[tuple[str | None, str | None, bytes | None], BaseMessage] = OrderedDict()
+        self._built: OrderedDict[tuple[Any, ...], BaseMessage] = OrderedDict()
 
-    def load_message(self, body: str | None, type: str | None, raw: bytes | None) -> BaseMessage:
-        key = (body, type, raw)
+    def load_message(
+        self, body: str | None, text: str | None, message_id: str | None, type: str | None, raw: bytes | None
+    ) -> BaseMessage:
+        key = (body, text, message_id, type, raw)
         message = self._built.get(key)
         if message is None:
-            message = self._built[key] = super().load_message(body, type, raw)
+            message = self._built[key] = super().load_message(*key)
             if len(self._built) > _REMEMBERED:
                 self._built.popitem(last=False)
         return message
