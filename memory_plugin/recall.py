@@ -103,7 +103,7 @@ class Recall:
             return []
         await self._passages.catch_up()
         chosen = weights or self._weights
-        question, plain = await self._read(text, numbers, scope)
+        question, plain, names = await self._read(text, numbers, scope)
         candidates = await self._passages.search(
             words=text,
             vector=await self._embed(plain),
@@ -113,6 +113,7 @@ class Recall:
             limit=max(CANDIDATES, 2 * size),
             surroundings=SURROUNDINGS if MESSAGE in numbers else 0,
             time_words=await self._passages.time_words(TIME_WORDS) if question.asks_when else None,
+            names=names,
         )
         ranked = [each for each in fuse(candidates, chosen, question) if each.score > 0]
         wanted = size if rerank is None else max(size, DEPTH)
@@ -121,18 +122,19 @@ class Recall:
             hits = (await reranked(rerank, text, hits))[:size]
         return hits if explain else [_without_silence(hit) for hit in hits]
 
-    async def _read(self, text: str, kinds: Sequence[int], scope: Scope) -> tuple[Question, str]:
-        """The question with its cues, and its text without the names of those who speak in the scope.
+    async def _read(self, text: str, kinds: Sequence[int], scope: Scope) -> tuple[Question, str, set[str]]:
+        """The question with its cues, its text without the names of those who speak in the scope, and the names.
 
         A name pulls in all that mentions the name, whatever the question was; who spoke is a signal
         of its own.
         """
         if MESSAGE not in kinds:
-            return read_question(text), text
+            return read_question(text), text, set()
         names = await self._passages.speakers(possible_names(text), scope)
         periods = await periods_of(text, scope.as_of or datetime.now(UTC))
-        plain = strip_names(text, {*names.keys(), *names.values()}) if names else text
-        return read_question(text, speakers=list(names), periods=periods), plain
+        known = {*names.keys(), *names.values()}
+        plain = strip_names(text, known) if names else text
+        return read_question(text, speakers=list(names), periods=periods), plain, known
 
     async def _embed(self, text: str) -> list[float] | None:
         """The query's vector; words alone must do where the embedder fails."""

@@ -22,6 +22,11 @@ WORD_BUDGET = 20_000
 """Passages the OR of the query's terms may match before its commonest terms stop nominating
 candidates (they still count in the score); measured: 98% of the exact top ten at a million rows."""
 
+NAME_RARITY: Final = 0.8
+"""The most that a speaker's name counts in the words of messages. It stands in about half of what the
+two of a conversation say to each other, which tells nothing, and in nothing that the other users of a
+tenant say, which would make it the rarest word of the question."""
+
 _SPARSE_SIZE = 1 << 28
 
 
@@ -107,7 +112,7 @@ class SearchBuilder:
         if kind == MESSAGE:
             self._messages = filters
         if terms:
-            weights = {row["term"]: inverse_document_frequency(row["passages"], row["containing"]) for row in terms}
+            weights = {row["term"]: _rarity(row, kind) for row in terms}
             query = ",".join(f"{term}:{weight:.6g}" for term, weight in sorted(weights.items()) if weight > 0)
             bound = self._bind(f"{{{query}}}/{_SPARSE_SIZE}")
             self._weights[kind] = bound
@@ -201,6 +206,11 @@ class SearchBuilder:
             "around AS (SELECT id, bool_or(named) AS named FROM (SELECT id, true AS named FROM nominated UNION ALL "
             f"SELECT beside.id, false FROM centres c, LATERAL ({sides}) AS beside) AS every GROUP BY id)"
         )
+
+
+def _rarity(term: Record, kind: int) -> float:
+    rarity = inverse_document_frequency(term["passages"], term["containing"])
+    return min(rarity, NAME_RARITY) if kind == MESSAGE and term["is_name"] else rarity
 
 
 def or_query(terms: Sequence[Record]) -> str:

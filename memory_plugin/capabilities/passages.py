@@ -14,7 +14,7 @@ product; candidates come from a GIN index on the same lexemes with OR between th
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -70,7 +70,8 @@ def model_id(name: str) -> int:
 
 _QUERY_TERMS = """
 WITH terms AS (SELECT lexeme, {s}.term_id(lexeme) AS term FROM unnest({s}.words($2::text::regconfig, $3)))
-SELECT t.lexeme, t.term, k.kind, coalesce(s.passages, 0) AS containing, coalesce(c.passages, 0) AS passages
+SELECT t.lexeme, t.term, k.kind, coalesce(s.passages, 0) AS containing, coalesce(c.passages, 0) AS passages,
+       t.lexeme IN (SELECT lexeme FROM unnest({s}.words($2::text::regconfig, $5))) AS is_name
 FROM terms t
 CROSS JOIN unnest($4::smallint[]) AS k (kind)
 LEFT JOIN {s}.term_statistics s ON s.tenant_id = $1 AND s.kind = k.kind AND s.term = t.term
@@ -258,10 +259,10 @@ class Passages:
         vector = await self._embedder.embed_query(query)
         return vector if any(vector) else None
 
-    async def query_terms(self, words: str, kinds: Sequence[int]) -> Sequence[Record]:
-        """The lexemes of a query, and in how many passages of each kind they stand."""
+    async def query_terms(self, words: str, kinds: Sequence[int], names: Iterable[str] = ()) -> Sequence[Record]:
+        """The lexemes of a query, in how many passages of each kind they stand, and whether they are of a name."""
         return await self._database.fetch(
-            self._terms, self._tenant, self._language, words, list(kinds), repeat=Repeat.READ
+            self._terms, self._tenant, self._language, words, list(kinds), " ".join(names), repeat=Repeat.READ
         )
 
     async def speakers(self, names: Sequence[str], scope: Scope) -> dict[str, str]:
@@ -303,6 +304,7 @@ class Passages:
         limit: int = CANDIDATES,
         surroundings: int = 0,
         time_words: str | None = None,
+        names: Iterable[str] = (),
     ) -> list[Candidate]:
         """The union of the best `limit` passages by words and by meaning, of each kind.
 
@@ -316,8 +318,9 @@ class Passages:
             surroundings: so many messages before and after each that was nominated come with it,
                 as far as the search may see them.
             time_words: says which messages are `dated`, as `time_words` gives it.
+            names: of those who speak: common words to their messages, however rare they are elsewhere.
         """
-        terms = await self.query_terms(words, kinds) if words and words.strip() else []
+        terms = await self.query_terms(words, kinds, names) if words and words.strip() else []
         builder = SearchBuilder(self._database, self._tenant, scope, limit)
         for kind in kinds:
             of_kind = [row for row in terms if row["kind"] == kind]
