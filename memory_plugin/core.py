@@ -24,7 +24,7 @@ from memory_plugin.remembering import Remembers
 from memory_plugin.settings import Settings, get_settings
 from memory_plugin.sync import SyncProxy
 from memory_plugin.tenants import ManyTenants, Views
-from memory_plugin.types import HIT_KINDS, Hit, HitKind, Retention
+from memory_plugin.types import HIT_KINDS, Hit, HitKind
 from memory_plugin.validation import identifier, one_of
 
 if TYPE_CHECKING:
@@ -42,8 +42,10 @@ if TYPE_CHECKING:
     from memory_plugin.embedding import Embedder
     from memory_plugin.errors import EmbeddingError, MemoryPluginError
     from memory_plugin.indexer import Indexer
+    from memory_plugin.observer import Observer
     from memory_plugin.ranking import Reranker, Weights
     from memory_plugin.recall import Recall
+    from memory_plugin.telemetry import Telemetry
     from memory_plugin.upkeep import Upkeep
 
 
@@ -77,6 +79,7 @@ class MemoryCore(Carried, Remembers, ManyTenants):
         self._recall: Recall
         self._indexer: Indexer
         self._upkeep: Upkeep | None = None
+        self._observer: Observer | None = None
         self._shared = Views()
 
     @classmethod
@@ -90,6 +93,7 @@ class MemoryCore(Carried, Remembers, ManyTenants):
         schema: str | None = None,
         settings: Settings | None = None,
         weights: Weights | None = None,
+        telemetry: bool | Telemetry | None = None,
     ) -> Self:
         """The store, not yet connected: enter it with `async with` or `with`.
 
@@ -105,13 +109,14 @@ class MemoryCore(Carried, Remembers, ManyTenants):
             schema: PostgreSQL schema of the tables, "memory" by default.
             settings: instead of those of the environment.
             weights: how much each signal counts in recall; None takes those that ship.
+            telemetry: whether to measure, or where to; None takes MEMORY_TELEMETRY.
 
         Raises (on entering):
             DatabaseUnavailableError, ExtensionMissingError, SchemaVersionError,
             EmbeddedDatabaseError: each message says what to do.
         """
         base = settings or get_settings()
-        given = {"tenant": tenant, "user_id": user_id, "db_schema": schema}
+        given = {"tenant": tenant, "user_id": user_id, "db_schema": schema, "telemetry": telemetry}
         changes = {name: value for name, value in given.items() if value is not None}
         if not changes.get("tenant", base.tenant):
             raise ConfigurationError("The tenant is empty: name one, or leave it out for 'default'.")
@@ -157,6 +162,11 @@ class MemoryCore(Carried, Remembers, ManyTenants):
         from memory_plugin.db.migrate import ensure_schema
 
         self.database = await stack.enter_async_context(open_database(self._url, settings=self.settings))
+        if self.settings.telemetry:
+            from memory_plugin.observer import Observer
+
+            self._observer = Observer(self.settings, self.database)
+            stack.callback(self._observer.close)
         await ensure_schema(self.database)
         self.embedder = self._resolve_embedder()
         self._build()
@@ -175,7 +185,8 @@ class MemoryCore(Carried, Remembers, ManyTenants):
         chosen = self._embeddings
         if chosen is None and self.settings.embeddings is not None:
             chosen = False if self.settings.embeddings.lower() == "none" else self.settings.embeddings
-        return resolve_embedder(chosen)
+        found = resolve_embedder(chosen)
+        return found if self._observer is None else self._observer.embedder(found)
 
     def _build(self) -> None:
         from memory_plugin.capabilities.agent_settings import AgentSettingsStore
@@ -212,20 +223,13 @@ class MemoryCore(Carried, Remembers, ManyTenants):
         self.working_memory = WorkingMemories(database, tenant=tenant)
         self.user_memory = UserMemories(database, tenant=tenant)
         self.agent_settings = AgentSettingsStore(database, tenant=tenant)
-        self.retention = Retentions(database, tenant=tenant, default=self._retention_policy(), user_id=self.user_id)
+        self.retention = Retentions(database, tenant=tenant, default=self.settings.retention(), user_id=self.user_id)
         self._forgetting = Forgetting(database, tenant=tenant)
         self.erasure = Erasure(database, tenant=tenant)
         self.tokens = Tokens(database, tenant=tenant)
         self._recall = Recall(self.passages, self.memories, self.conversations, self.references, weights=self._weights)
-
-    def _retention_policy(self) -> Retention:
-        settings = self.settings
-        return Retention(
-            keep_last=settings.retention_keep_last,
-            keep_for=settings.retention_keep_for,
-            expire_after=settings.retention_expire_after,
-            expire=settings.retention_expire,
-        )
+        if self._observer is not None:
+            self._observer.watch(self)
 
     @property
     def bridge(self) -> Bridge:

@@ -6,13 +6,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, InstanceOf, SecretStr, ValidationError
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from memory_plugin.durations import duration
 from memory_plugin.errors import ConfigurationError
-from memory_plugin.types import SecretsPolicy
+from memory_plugin.telemetry import Telemetry
+from memory_plugin.types import Retention, SecretsPolicy
 
 
 def _duration(value: Any) -> Any:
@@ -87,6 +88,21 @@ class Settings(BaseSettings):
     retention_every: Duration | None = Field(
         default=None, description="how often an open store applies retention by itself, such as 1h; unset means never"
     )
+    telemetry: bool | InstanceOf[Telemetry] = Field(
+        default=False, description="give spans and measurements to OpenTelemetry"
+    )
+    telemetry_ids: bool = Field(
+        default=False, description="put the ids of users, threads and memories on spans; they may be personal data"
+    )
+
+    def retention(self) -> Retention:
+        """The policy that is in force where a thread has none of its own."""
+        return Retention(
+            keep_last=self.retention_keep_last,
+            keep_for=self.retention_keep_for,
+            expire_after=self.retention_expire_after,
+            expire=self.retention_expire,
+        )
 
 
 def get_settings() -> Settings:
