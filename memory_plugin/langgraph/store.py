@@ -78,7 +78,9 @@ class MemoryStore(BaseStore):
         self._bridge = bridge
         self.index_config = index
         self.ttl_config = ttl
-        self._reader = OpReader((index or {}).get("fields"), user_label, core.user_id)
+        self._reader = OpReader(
+            (index or {}).get("fields"), user_label, core.user_id, redacts=core.settings.secrets != "allow"
+        )
         self._sweeper: asyncio.Task[None] | None = None
         dims = (index or {}).get("dims")
         width = core.embedder.dims if core.embedder is not None else None

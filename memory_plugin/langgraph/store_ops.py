@@ -23,6 +23,7 @@ from memory_plugin.capabilities.memory_filters import NamespacePattern, filter_c
 from memory_plugin.capabilities.memory_items import ItemKey, ItemPut, ItemQuery, NamespaceQuery
 from memory_plugin.capabilities.memory_values import searchable, strings_in, user_of
 from memory_plugin.errors import InvalidInputError
+from memory_plugin.screening import redacted_value
 from memory_plugin.validation import positive_limit
 
 WHOLE_VALUE = "$"
@@ -48,12 +49,16 @@ class OpReader:
         fields: what of a value is searched unless its put says: paths, None for every text in it.
         user_label: the position of the namespace label that is the user, None for the usual rule.
         user_id: whose items are those whose namespace names nobody.
+        redacts: leave credentials out of the text that is searched.
     """
 
-    def __init__(self, fields: Sequence[str] | None, user_label: int | None, user_id: str | None) -> None:
+    def __init__(
+        self, fields: Sequence[str] | None, user_label: int | None, user_id: str | None, *, redacts: bool = True
+    ) -> None:
         self._paths = _paths(fields or [WHOLE_VALUE])
         self._user_label = user_label
         self._user_id = user_id
+        self._redacts = redacts
 
     def read(self, ops: Iterable[Op]) -> Batch:
         """The operations as the memories take them, checked."""
@@ -80,11 +85,13 @@ class OpReader:
         namespace = tuple(op.namespace)
         if not namespace:
             raise InvalidNamespaceError("Namespace cannot be empty.")
+        # the item gives back what was put; credentials in it are not found, and not shown by a search
+        shown = op._replace(value=redacted_value(op.value)) if self._redacts else op
         return ItemPut(
             namespace,
             str(op.key),
             op.value,
-            content=self._content(op),
+            content=self._content(shown),
             user_id=user_of(namespace, self._user_label) or self._user_id,
             index_fields=op.index,
             ttl_minutes=op.ttl,

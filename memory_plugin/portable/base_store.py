@@ -11,6 +11,7 @@ from memory_plugin.capabilities.memory_values import searchable, strings_in, use
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.portable.facts import FactsProgress, FactsReport, Remembering
 from memory_plugin.portable.importing import Failure
+from memory_plugin.screening import redacted_value
 from memory_plugin.types import WriteStatus
 
 PAGE = 100
@@ -97,4 +98,5 @@ async def _write(memory: Remembering, puts: list[tuple[int, WriteStatus, ItemPut
 
 def _put(namespace: Sequence[str], key: str, value: Mapping[str, Any], user_label: int | None) -> ItemPut:
     labels = tuple(namespace)
-    return ItemPut(labels, key, value, content=searchable(strings_in(value)), user_id=user_of(labels, user_label))
+    text = searchable(strings_in(redacted_value(value)))  # as an item of our own store: kept whole, shown without
+    return ItemPut(labels, key, value, content=text, user_id=user_of(labels, user_label))
