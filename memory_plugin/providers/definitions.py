@@ -23,7 +23,7 @@ def _name(length: int) -> TypeEngine[Any]:
 
 
 def _text() -> TypeEngine[Any]:
-    return Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+    return Text().with_variant(mysql.LONGTEXT(charset="utf8mb4"), "mysql", "mariadb")
 
 
 def _time() -> TypeEngine[Any]:

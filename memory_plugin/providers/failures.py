@@ -25,8 +25,16 @@ _MISSING_WORDS = ("no such table", "no such column", "has no column named")
 _BUSY: frozenset[Any] = frozenset({"40P01", "40001", "55P03", 1213, 1205, 1020})
 _BUSY_WORDS = ("database is locked", "database table is locked")
 _AWAY: frozenset[Any] = frozenset({"3D000", "28P01", "28000", 1040, 1044, 1045, 1049, 1203, 1698, 2002, 2003, 2005})
+_LOST_WORDS = ("server closed the connection", "connection is closed", "connection was closed")
 _LOST: frozenset[Any] = frozenset({"57P01", "57P02", "57P03", 1053, 1927, 2006, 2013, 2055})
-_AWAY_WORDS = ("unable to open database file", "file is not a database", "readonly database")
+_AWAY_WORDS = (
+    "unable to open database file",
+    "file is not a database",
+    "readonly database",
+    "connection failed",
+    "connection timeout expired",
+    "could not translate host name",
+)
 _FULL: frozenset[Any] = frozenset({"53100", 1021, 1114})
 _FULL_WORDS = ("database or disk is full",)
 _LARGE: frozenset[Any] = frozenset({"22001", "54000", 1406, 1153})
@@ -39,7 +47,7 @@ def code_of(error: BaseException) -> tuple[Any, str]:
     code = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
     words = str(original)
     match list(getattr(original, "args", ())):
-        case [int() as number, *rest] if code is None:
+        case [int() as number, *rest]:
             code, words = number, str(rest[0]) if rest else words
     return code, words.strip() or type(original).__name__
 
@@ -80,7 +88,7 @@ def _unavailable(error: BaseException, code: Any, words: str, target: str) -> Da
             f"Others keep {target} busy ({words}): try again.", sqlstate=state, passing=True
         )
     lost = isinstance(error, PoolTimeout) or getattr(error, "connection_invalidated", False)
-    if lost or _means(code, words, _LOST):
+    if lost or _means(code, words, _LOST, _LOST_WORDS):
         return DatabaseUnavailableError(
             f"The connection to {target} was lost, or there was none to be had ({words}): try again.",
             sqlstate=state,

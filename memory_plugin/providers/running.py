@@ -67,7 +67,7 @@ class Runner:
             except FAILURES as error:
                 if not is_busy(error) or attempt == ATTEMPTS - 1:
                     raise translate(error, self.target) from error
-            await asyncio.sleep(random.random() * 0.01 * 2**attempt)  # noqa: S311 - only to part them
+            await asyncio.sleep(random.random() * 0.005 * 2**attempt)  # noqa: S311 - only to part them
         raise AssertionError("the last attempt returns or raises")
 
     async def _once(self, work: Callable[[Connection], T]) -> T:
