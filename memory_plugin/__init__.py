@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from memory_plugin.memory import Memory
     from memory_plugin.ranking import Weights
     from memory_plugin.settings import Settings
+    from memory_plugin.telemetry import Telemetry
     from memory_plugin.types import (
         AgentSettings,
         Chunk,
@@ -54,6 +55,7 @@ __all__ = [
     "Settings",
     "SimilarMemory",
     "Source",
+    "Telemetry",
     "UserMemory",
     "Weights",
     "WorkingMemory",
@@ -65,6 +67,7 @@ _HOMES = {
     "MemoryCore": "memory_plugin.core",
     "MemoryPluginError": "memory_plugin.errors",
     "Settings": "memory_plugin.settings",
+    "Telemetry": "memory_plugin.telemetry",
     "Weights": "memory_plugin.ranking",
 }
 

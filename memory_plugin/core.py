@@ -79,7 +79,7 @@ class MemoryCore(Carried, Remembers, ManyTenants):
         self._recall: Recall
         self._indexer: Indexer
         self._upkeep: Upkeep | None = None
-        self._observer: Observer | None = None
+        self.observer: Observer | None = None
         self._shared = Views()
 
     @classmethod
@@ -165,8 +165,8 @@ class MemoryCore(Carried, Remembers, ManyTenants):
         if self.settings.telemetry:
             from memory_plugin.observer import Observer
 
-            self._observer = Observer(self.settings, self.database)
-            stack.callback(self._observer.close)
+            self.observer = Observer(self.settings, self.database)
+            stack.callback(self.observer.close)
         await ensure_schema(self.database)
         self.embedder = self._resolve_embedder()
         self._build()
@@ -186,7 +186,7 @@ class MemoryCore(Carried, Remembers, ManyTenants):
         if chosen is None and self.settings.embeddings is not None:
             chosen = False if self.settings.embeddings.lower() == "none" else self.settings.embeddings
         found = resolve_embedder(chosen)
-        return found if self._observer is None else self._observer.embedder(found)
+        return found if self.observer is None else self.observer.embedder(found)
 
     def _build(self) -> None:
         from memory_plugin.capabilities.agent_settings import AgentSettingsStore
@@ -228,8 +228,8 @@ class MemoryCore(Carried, Remembers, ManyTenants):
         self.erasure = Erasure(database, tenant=tenant)
         self.tokens = Tokens(database, tenant=tenant)
         self._recall = Recall(self.passages, self.memories, self.conversations, self.references, weights=self._weights)
-        if self._observer is not None:
-            self._observer.watch(self)
+        if self.observer is not None:
+            self.observer.watch(self)
 
     @property
     def bridge(self) -> Bridge:

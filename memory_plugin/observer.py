@@ -120,34 +120,36 @@ class Observer:
 
     def watch(self, core: Any) -> None:
         """Measure everything that can be asked of the store from now on: of its tenant, where one has several."""
-        self._watch_queue(core.passages, core.tenant)
         for name in _OF_THE_STORE:
-            self._measure(core, name, name, core.tenant)
+            self.measure(core, name, name, core.tenant)
         for name, part in list(vars(core).items()):
             if not name.startswith("_") and type(part).__module__.startswith(_CAPABILITIES):
                 self._watch_part(part, name, core.tenant)
+
+    def measure(self, owner: Any, name: str, operation: str, tenant: str) -> None:
+        """Measure a method of this object as an operation of that name; what is no coroutine stays as it is."""
+        function = getattr(type(owner), name, None)
+        if not inspect.isfunction(function):
+            return
+        method: Callable[..., Any] = function.__get__(owner)
+        if operation == "passages.fill":
+            method = self._then_look(owner, method, tenant)
+        begin = _Begin(self._telemetry, operation, tenant, _ids_of(function) if self._telemetry.ids else None)
+        if operation == "export" or inspect.isasyncgenfunction(function):
+            _put(owner, name, functools.wraps(method)(self._generator(method, begin)))
+        elif inspect.iscoroutinefunction(function):
+            _put(owner, name, functools.wraps(method)(self._coroutine(method, begin)))
 
     def _watch_part(self, part: Any, path: str, tenant: str) -> None:
         prefix = _PREFIXES.get(path, path)
         for name in dir(type(part)):
             if not name.startswith("_"):
-                self._measure(part, name, f"{prefix}.{name}", tenant)
+                self.measure(part, name, f"{prefix}.{name}", tenant)
         for name, inner in list(vars(part).items()):
             if isinstance(inner, JoinedCalls | SharedReads):
                 inner.watcher = Callers()
             elif not name.startswith("_") and type(inner).__module__.startswith(_CAPABILITIES):
                 self._watch_part(inner, f"{path}.{name}", tenant)
-
-    def _measure(self, owner: Any, name: str, operation: str, tenant: str) -> None:
-        function = getattr(type(owner), name, None)
-        if not inspect.isfunction(function):
-            return
-        method = vars(owner).get(name) or functools.partial(function, owner)
-        begin = _Begin(self._telemetry, operation, tenant, _ids_of(function) if self._telemetry.ids else None)
-        if operation == "export" or inspect.isasyncgenfunction(function):
-            _put(owner, name, functools.wraps(function)(self._generator(method, begin)))
-        elif inspect.iscoroutinefunction(function):
-            _put(owner, name, functools.wraps(function)(self._coroutine(method, begin)))
 
     def _coroutine(self, method: Callable[..., Awaitable[Any]], begin: _Begin) -> Callable[..., Awaitable[Any]]:
         tell = _TELL.get(begin.operation)
@@ -189,15 +191,16 @@ class Observer:
 
         return measured_method
 
-    def _watch_queue(self, passages: Passages, name: str) -> None:
+    def _then_look(self, passages: Passages, fill: Callable[[], Awaitable[int]], tenant: str) -> Callable[..., Any]:
         """Look how much is left after each run of the embedder: where that fails it grows."""
-        fill, gauge, tenant = passages.fill, self._telemetry.instruments.queue, {TENANT: name}
+        gauge, of_tenant = self._telemetry.instruments.queue, {TENANT: tenant}
 
         async def look() -> None:
             backlog = await passages.backlog()
-            gauge.set(backlog.words, {"queue": "words", **tenant})
-            gauge.set(backlog.vectors, {"queue": "vectors", **tenant})
+            gauge.set(backlog.words, {"queue": "words", **of_tenant})
+            gauge.set(backlog.vectors, {"queue": "vectors", **of_tenant})
 
+        @functools.wraps(fill)
         async def fill_and_look() -> int:
             try:
                 done = await fill()
@@ -207,7 +210,7 @@ class Observer:
             await look()
             return done
 
-        _put(passages, "fill", fill_and_look)
+        return fill_and_look
 
 
 class _Begin:
@@ -261,7 +264,7 @@ def _ids_of(function: Callable[..., Any]) -> Callable[[Sequence[Any], Mapping[st
     """Reads the ids among the arguments of a method."""
     parameters = list(inspect.signature(function).parameters)[1:]
     wanted = [(place, name) for place, name in enumerate(parameters) if name in _IDS]
-    whole = "given" in parameters  # a checkpoint, which has its ids inside
+    whole = parameters[:1] in (["given"], ["wanted"])  # of a checkpoint, with the ids inside
 
     def read(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, str]:
         found = {_IDS[name]: args[place] if place < len(args) else kwargs.get(name) for place, name in wanted}
@@ -305,6 +308,18 @@ def _tell_items(instruments: Any, operation: Operation, args: Sequence[Any], _: 
     instruments.items.add(len(args[0]))
 
 
+def _tell_batch(instruments: Any, operation: Operation, args: Sequence[Any], results: Any) -> None:
+    batch = args[0]
+    operation.note(operations=len(results))
+    found = len(batch.searches) + len(batch.ranked)
+    if found == batch.size:
+        operation.span.set_attribute("gen_ai.operation.name", "search_memory")
+    elif not found and not batch.gets and not batch.listings:
+        operation.span.set_attribute("gen_ai.operation.name", "upsert_memory")
+    if batch.puts:
+        instruments.items.add(len(batch.puts))
+
+
 _TELL: Mapping[str, _Tell] = {
     "recall": _tell_hits,
     "search_references": _tell_hits,
@@ -314,6 +329,7 @@ _TELL: Mapping[str, _Tell] = {
     "checkpoints.put": _tell_checkpoint,
     "conversations.append": _tell_messages,
     "store.put": _tell_items,
+    "store.batch": _tell_batch,
 }
 
 

@@ -84,7 +84,7 @@ class ManyTenants(ABC):
             return found
         settings = self.settings.model_copy(update={"tenant": tenant, "user_id": None})
         view = type(self)(self._url, settings=settings, embeddings=self._embeddings, weights=self._weights)  # type: ignore[call-arg]
-        for name in ("_bridge", "_closing", "_observer", "_shared", "database", "embedder"):
+        for name in ("_bridge", "_closing", "_shared", "database", "embedder", "observer"):
             setattr(view, name, getattr(self, name))
         view._build()  # noqa: SLF001 - one of us
         self._shared.add(tenant, view, view._indexer)  # noqa: SLF001
