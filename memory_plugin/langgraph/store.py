@@ -82,6 +82,8 @@ class MemoryStore(BaseStore):
             (index or {}).get("fields"), user_label, core.user_id, redacts=core.settings.secrets != "allow"
         )
         self._sweeper: asyncio.Task[None] | None = None
+        if core.observer is not None:
+            core.observer.measure(self, "_execute", "store.batch", core.tenant)
         dims = (index or {}).get("dims")
         width = core.embedder.dims if core.embedder is not None else None
         if dims and width and dims != width:
