@@ -22,6 +22,7 @@ from memory_plugin.cli import (
     programs,
     prune,
     references,
+    versions,
     tokens,
 )
 from memory_plugin.cli.output import Output
@@ -160,6 +161,7 @@ app.add_typer(doctor.app)
 app.add_typer(evaluate.app)
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(facts.app)
+app.add_typer(versions.app)
 app.add_typer(forgetting.app)
 app.add_typer(prune.app)
 app.add_typer(conversations.app, name="conversations")

@@ -13,6 +13,7 @@ from memory_plugin.cli import options
 from memory_plugin.cli.options import examples
 from memory_plugin.cli.output import Column, Output, when
 from memory_plugin.cli.session import session_of
+from memory_plugin.types import MemoryScope, SecretsPolicy
 
 if TYPE_CHECKING:
     from memory_plugin.core import MemoryCore
@@ -31,6 +32,7 @@ CATCH_UP_TIMEOUT = 2.0
     epilog=examples(
         'memory-plugin remember "Alice prefers tea" --user alice',
         'memory-plugin remember "Alice lives in Lyon" --user alice --key home',
+        'memory-plugin remember "Refunds take five days" --scope tenant --subject refunds --attribute days',
         'echo "The office opens at 9" | memory-plugin remember - --metadata topic=office',
     ),
 )
@@ -41,28 +43,64 @@ def remember(
     key: Annotated[
         str | None, typer.Option("--key", metavar="NAME", help="Its name: a new text under it replaces the old.")
     ] = None,
+    subject: Annotated[
+        str | None, typer.Option("--subject", metavar="NAME", help="In place of a key: what it is about.")
+    ] = None,
+    attribute: Annotated[
+        str | None, typer.Option("--attribute", metavar="NAME", help="With --subject: what it says of that.")
+    ] = None,
     thread: Annotated[str | None, typer.Option("--thread", metavar="ID", help="The conversation it is from.")] = None,
+    agent: Annotated[str | None, typer.Option("--agent", metavar="ID", help="The agent it is from.")] = None,
+    scope: Annotated[
+        str | None, typer.Option("--scope", metavar="SCOPE", help="Kept for the user, thread, agent or tenant.")
+    ] = None,
     metadata: Annotated[
         list[str] | None, typer.Option("--metadata", metavar="NAME=VALUE", help="About the fact; may be repeated.")
+    ] = None,
+    valid_from: Annotated[str | None, typer.Option("--valid-from", metavar="TIME", help="True from then on.")] = None,
+    valid_to: Annotated[str | None, typer.Option("--valid-to", metavar="TIME", help="True until then.")] = None,
+    secrets: Annotated[
+        str | None,
+        typer.Option(
+            "--secrets", metavar="POLICY", help="Credentials in it: refuse, redact or allow.  [env: MEMORY_SECRETS]"
+        ),
     ] = None,
 ) -> None:
     """Store a fact.
 
     It says whether the fact was created, updated (another text stood under its key) or a duplicate.
+    What looks like a credential is refused. TIME is a date, a time, or how long ago: 2026-03-01, 7d.
     """
     session, about = session_of(context), options.metadata(metadata)
+    start, end = options.moment(valid_from, "--valid-from"), options.moment(valid_to, "--valid-to")
+    kept_for = options.one_of(scope, MemoryScope, "--scope")
+    policy = options.one_of(secrets, SecretsPolicy, "--secrets")
     content = sys.stdin.read().strip() if text == "-" else text
 
     async def work(core: MemoryCore) -> MemoryItem:
-        item = await core.remember(content, user_id=user, key=key, thread_id=thread, metadata=about)
+        item = await core.remember(
+            content,
+            user_id=user,
+            key=key,
+            subject=subject,
+            attribute=attribute,
+            thread_id=thread,
+            agent_id=agent,
+            scope=kept_for,
+            metadata=about,
+            valid_from=start,
+            valid_to=end,
+            secrets=policy,
+        )
         await session.index(core, seconds=INDEX_TIMEOUT)
         return item
 
     item = session.run(work)
-    session.output.result({"memory": item}, lambda: _show_item(session.output, item))
+    session.output.result({"memory": item}, lambda: show_item(session.output, item))
 
 
-def _show_item(output: Output, item: MemoryItem) -> None:
+def show_item(output: Output, item: MemoryItem) -> None:
+    """A fact as it is after a write, and what was found in it."""
     output.facts(
         [
             ("status", item.status),
@@ -73,6 +111,7 @@ def _show_item(output: Output, item: MemoryItem) -> None:
             ("thread", item.thread_id),
             ("version", str(item.version)),
             ("recorded", when(item.recorded_at)),
+            ("found in it", ", ".join(dict.fromkeys(finding.kind for finding in item.findings)) or None),
         ]
     )
 
@@ -96,6 +135,7 @@ def recall(
     limit: options.Limit = 8,
     since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="Said or recorded from then on.")] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Said or recorded before then.")] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="What was known and true then.")] = None,
     explain: options.Explain = False,
 ) -> None:
     """Find facts, messages and passages that answer a question.
@@ -105,11 +145,12 @@ def recall(
     session = session_of(context)
     wanted = options.kinds(kind)
     start, end = options.moment(since, "--since"), options.moment(until, "--until")
+    then = options.moment(as_of, "--as-of")
 
     async def work(core: MemoryCore) -> list[Hit]:
         await session.index(core, seconds=CATCH_UP_TIMEOUT)
         hits = await core.recall(
-            query, user_id=user, thread_id=thread, kinds=wanted, limit=limit, since=start, until=end
+            query, user_id=user, thread_id=thread, kinds=wanted, limit=limit, since=start, until=end, as_of=then
         )
         if hits and core.embedder is not None and not any("meaning" in hit.parts for hit in hits):
             session.output.note("Found by words alone: `memory-plugin doctor` says whether the embedder works.")

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -80,6 +80,17 @@ def _value(text: str) -> Any:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(constant)  # NaN and Infinity are words here, not numbers
+
+
+def one_of(word: str | None, choices: Any, option: str) -> Any:
+    """The word, when it is one of the values of a Literal; None where none was given.
+
+    Raises:
+        typer.BadParameter: it is none of them.
+    """
+    if word is not None and word not in get_args(choices):
+        raise typer.BadParameter(f"{word!r} is none of {', '.join(get_args(choices))}.", param_hint=option)
+    return word
 
 
 def kinds(names: Sequence[str] | None) -> tuple[HitKind, ...]:
