@@ -22,8 +22,8 @@ from memory_plugin.cli import (
     programs,
     prune,
     references,
-    versions,
     tokens,
+    versions,
 )
 from memory_plugin.cli.output import Output
 from memory_plugin.cli.session import Session, UsageError

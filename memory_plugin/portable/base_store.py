@@ -98,5 +98,8 @@ async def _write(memory: Remembering, puts: list[tuple[int, WriteStatus, ItemPut
 
 def _put(namespace: Sequence[str], key: str, value: Mapping[str, Any], user_label: int | None) -> ItemPut:
     labels = tuple(namespace)
-    text = searchable(strings_in(redacted_value(value)))  # as an item of our own store: kept whole, shown without
+    try:
+        text = searchable(strings_in(redacted_value(value)))  # as of our own store: kept whole, shown without secrets
+    except InvalidInputError:
+        text = ""  # it cannot be stored, and the write says why
     return ItemPut(labels, key, value, content=text, user_id=user_of(labels, user_label))
