@@ -22,6 +22,10 @@ WORD_BUDGET = 20_000
 """Passages the OR of the query's terms may match before its commonest terms stop nominating
 candidates (they still count in the score); measured: 98% of the exact top ten at a million rows."""
 
+NEARBY: Final = 8
+"""How far apart in their thread two messages may be and still be neighbours: calls of tools and empty
+messages, which no search sees, may lie between them."""
+
 NAME_RARITY: Final = 0.8
 """The most that a speaker's name counts in the words of messages. It stands in about half of what the
 two of a conversation say to each other, which tells nothing, and in nothing that the other users of a
@@ -197,8 +201,11 @@ class SearchBuilder:
         """The messages beside those that were nominated, by the order of their thread."""
         sides = " UNION ALL ".join(
             f"(SELECT p.id FROM {{s}}.passages p WHERE {self._messages} AND p.thread_id = c.thread_id "
-            f"AND p.seq {side} c.seq ORDER BY p.seq {order} LIMIT {surroundings:d})"
-            for side, order in (("<", "DESC"), (">", "ASC"))
+            f"AND p.seq {side} ORDER BY p.seq {order} LIMIT {surroundings:d})"
+            for side, order in (
+                (f"BETWEEN c.seq - {NEARBY} AND c.seq - 1", "DESC"),
+                (f"BETWEEN c.seq + 1 AND c.seq + {NEARBY}", "ASC"),
+            )
         )
         return (
             ", centres AS MATERIALIZED (SELECT p.id, p.thread_id, p.seq FROM nominated n "
