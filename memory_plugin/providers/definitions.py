@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, DateTime, Index, Integer, MetaData, String, Table, Text
-from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
 from memory_plugin.validation import MAX_IDENTIFIER
@@ -48,7 +48,7 @@ def messages_table(
         Column("content", _text(), nullable=False),
         Column("name", String(MAX_IDENTIFIER)),
         Column("message_id", String(MAX_IDENTIFIER)),
-        Column("body", JSON().with_variant(postgresql.JSONB(), "postgresql")),
+        Column("body", JSON()),
         Column("created_at", _time(), nullable=False),
         *columns,
         Index(f"{name}_chat_idx", "chat_id", "id"),
