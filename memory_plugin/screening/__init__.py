@@ -19,7 +19,7 @@ from typing import Any, get_args
 from memory_plugin.errors import InvalidInputError, SecretRefusedError
 from memory_plugin.screening.assignments import assigned, looks_like_value
 from memory_plugin.screening.numbers import account_numbers, contacts
-from memory_plugin.screening.tokens import known_tokens
+from memory_plugin.screening.tokens import RANDOM, known_tokens
 from memory_plugin.secret_names import is_secret_name
 from memory_plugin.types import Finding, SecretsPolicy
 
@@ -143,9 +143,9 @@ def _private_keys(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _apart(findings: Iterator[Finding] | Sequence[Finding]) -> list[Finding]:
-    """In the order of their places; of those that overlap the one that begins first, or is longer."""
+    """In the order of their places; of those that overlap the one that begins first, is longer, or says more."""
     kept: list[Finding] = []
-    for finding in sorted(findings, key=lambda each: (each.start, -each.end)):
+    for finding in sorted(findings, key=lambda each: (each.start, -each.end, each.kind == RANDOM)):
         if not kept or finding.start >= kept[-1].end:
             kept.append(finding)
     return kept

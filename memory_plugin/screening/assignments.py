@@ -5,6 +5,8 @@ A name alone says little ("the password is stored in the vault"), so what follow
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Iterator
 
@@ -63,21 +65,31 @@ _END_OF_CLAUSE = re.compile(r"[ \t]*(?:[.,;:!?)\]}]|\n|\Z)")
 
 
 def assigned(text: str) -> Iterator[tuple[str, int, int]]:
-    """The kind and place of each credential that its name, or a header, gives away, in order of the pattern."""
+    """The kind and place of each credential that its name, a header or an address gives away."""
     folded = text.lower()
     if any(hint in folded for hint in _HINTS):
-        for match in _ASSIGNED.finditer(text):
-            found = _judged(text, match)
-            if found is not None:
-                yield found
-        for match in _HEADER.finditer(text):
-            group = match.lastgroup or "bearer"
-            if any(character.isdigit() for character in match[group]):
-                yield ("bearer token" if group == "bearer" else "password"), *match.span(group)
+        yield from _named(text)
+        yield from _in_headers(text)
     if "://" in text:
         for match in _CONNECTION.finditer(text):
             if not _PLACEHOLDER.match(match["password"]) and match["password"].lower() not in {"password", "pass"}:
                 yield "connection string", *match.span()
+
+
+def _named(text: str) -> Iterator[tuple[str, int, int]]:
+    for match in _ASSIGNED.finditer(text):
+        found = _judged(text, match)
+        if found is not None:
+            yield found
+
+
+def _in_headers(text: str) -> Iterator[tuple[str, int, int]]:
+    for match in _HEADER.finditer(text):
+        if match["basic"] is not None:
+            if _is_login(match["basic"]):
+                yield "password", *match.span("basic")
+        elif any(character.isdigit() for character in match["bearer"]):
+            yield "bearer token", *match.span("bearer")
 
 
 def looks_like_value(value: str) -> bool:
@@ -101,6 +113,14 @@ def _judged(text: str, match: re.Match[str]) -> tuple[str, int, int] | None:
     stated = quoted or match["sign"] is not None
     last = quoted or match["sign"] in {"=", "=="} or _END_OF_CLAUSE.match(text, end) is not None
     return ("password", start, end) if _is_password(value, stated=stated, last=last) else None
+
+
+def _is_login(encoded: str) -> bool:
+    """Whether it is a name and a password, as HTTP sends them."""
+    try:
+        return b":" in base64.b64decode(encoded + "=" * (-len(encoded) % 4))
+    except (binascii.Error, ValueError):
+        return False
 
 
 def _is_key(value: str) -> bool:

@@ -84,6 +84,9 @@ _CHANCE = re.compile(r"(?<![A-Za-z0-9+/=_.:@%#?&$-])[A-Za-z0-9+/_-]{32,512}={0,2
 _DIGESTS = ("sha1-", "sha256-", "sha384-", "sha512-")
 _HEX_OR_UUID = re.compile(r"[0-9a-fA-F-]+\Z")
 
+RANDOM = "random token"
+"""What a credential is called that only looks like chance."""
+
 SWITCHES = 0.45
 """Neighbouring characters of different classes (small, capital, digit, other) a character: chance has 0.6, names
 of programs, which join words, have a third of that."""
@@ -106,7 +109,7 @@ def known_tokens(text: str) -> Iterator[tuple[str, int, int]]:
         if not found and end - start >= 32 and "://" not in text[start:end]:
             for match in _CHANCE.finditer(text, start, end):
                 if not match[0].startswith(_DIGESTS) and looks_random(match[0]):
-                    yield "random token", match.start(), match.end()
+                    yield RANDOM, match.start(), match.end()
 
 
 def looks_random(text: str) -> bool:
