@@ -47,7 +47,7 @@ async def _run(settings: ServerSettings) -> int:
         except ConfigurationError as error:
             sys.stderr.write(f"memory-mcp: {error}\n")
             return 1
-        await serve_http(server, access, listening, host=settings.host)
+        await serve_http(server, access, listening, settings)
     else:
         from mcp_server.stdio import serve_stdio
 

@@ -61,7 +61,12 @@ class CoreAccess:
     """Opens a memory when it is first wanted, and shares it.
 
     Enter it (`async with`) around serving; nested uses share one memory, the last to leave closes it.
+
+    Attributes:
+        needs_identity: a request must carry an identity of its own; the configured user is nobody's.
     """
+
+    needs_identity = False
 
     def __init__(self, open_core: OpenCore) -> None:
         self._open_core = open_core

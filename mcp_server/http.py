@@ -1,4 +1,4 @@
-"""Streamable HTTP on this machine, and whether the server is healthy."""
+"""Streamable HTTP, REST, and whether the server is healthy: one application, guarded as the settings say."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mcp.server import MCPServer
-from mcp.server.transport_security import TransportSecuritySettings
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from mcp_server.access import CoreAccess
+from mcp_server.settings import ServerSettings
 from memory_plugin.errors import ConfigurationError, MemoryPluginError
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp
+
+    from mcp_server.oauth import AccessTokens
 
 logger = logging.getLogger(__name__)
 
 READY_TIMEOUT = 5.0
 """Seconds the readiness check waits for the database."""
+
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes that the body of a request may have."""
 
 _BACKLOG = 2048
 
@@ -63,19 +69,71 @@ async def ping(access: CoreAccess) -> None:
     await core.database.fetchval("SELECT 1")
 
 
-def http_app(server: MCPServer[CoreAccess], *, host: str = "127.0.0.1") -> Starlette:
-    """The ASGI application: `/mcp`, `/healthz` and `/readyz`.
+def http_app(
+    server: MCPServer[CoreAccess],
+    access: CoreAccess,
+    settings: ServerSettings | None = None,
+    *,
+    oauth: AccessTokens | None = None,
+) -> ASGIApp:
+    """The ASGI application: `/mcp`, `/api/v1`, `/healthz` and `/readyz`.
 
-    It answers only requests that name this machine as their host, so that no web page reaches it by
-    letting its own name point here. Every request stands alone: no sessions, plain JSON answers.
+    It answers only requests that name a host of the settings, so that no web page reaches it by
+    letting its own name point here. Every request stands alone: no sessions, plain JSON answers, so
+    that any number of processes can share the work.
+
+    Args:
+        server: made for this access; what tokens allow is seen to by a middleware that is added to it.
+        oauth: in place of what the settings name.
     """
-    names = list(dict.fromkeys(("127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host)))
-    security = TransportSecuritySettings(
-        enable_dns_rebinding_protection=True,
-        allowed_hosts=[*names, *(f"{name}:*" for name in names)],
-        allowed_origins=[f"http://{name}{port}" for name in names for port in ("", ":*")],
+    from starlette.routing import Mount
+
+    from mcp_server.guard import API, MCP_PATH, Guard, security_of, with_cors
+    from mcp_server.request_log import RequestLog
+    from mcp_server.rest.app import RestApp
+    from mcp_server.scopes import Scopes
+
+    settings = settings or ServerSettings()
+    access.needs_identity = settings.authenticated
+    server.middleware.append(Scopes(server))
+    app = server.streamable_http_app(
+        streamable_http_path=MCP_PATH,
+        stateless_http=True,
+        json_response=True,
+        max_request_body_size=MAX_BODY,
+        transport_security=security_of(settings),
     )
-    return server.streamable_http_app(stateless_http=True, json_response=True, transport_security=security, host=host)
+    app.routes.append(Mount(f"{API}v1", app=RestApp(access, settings, max_body=MAX_BODY)))
+    if settings.oauth is not None:
+        from mcp_server.oauth import AccessTokens
+
+        oauth = oauth or AccessTokens(settings.oauth)
+        app.routes.extend(_metadata_routes(settings))
+    guarded = Guard(app, access, settings, oauth=oauth)
+    return RequestLog(with_cors(guarded, settings.allow_origins))
+
+
+def _metadata_routes(settings: ServerSettings) -> list[BaseRoute]:
+    """Where clients learn which authorization server to ask (RFC 9728)."""
+    from mcp.server.auth.routes import cors_middleware
+    from starlette.routing import Route
+
+    from mcp_server.guard import MCP_PATH, METADATA
+    from mcp_server.oauth import SCOPES
+
+    assert settings.oauth is not None
+    document = {
+        "resource": f"{settings.public_url}{MCP_PATH}",
+        "resource_name": "Long-term memory",
+        "authorization_servers": [settings.oauth.issuer],
+        "scopes_supported": list(SCOPES),
+        "bearer_methods_supported": ["header"],
+    }
+
+    async def metadata(_: Request) -> Response:
+        return JSONResponse(document, headers={"cache-control": "public, max-age=3600"})
+
+    return [Route(METADATA, endpoint=cors_middleware(metadata, ["GET", "OPTIONS"]), methods=["GET", "OPTIONS"])]
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -93,12 +151,20 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-async def serve_http(server: MCPServer[CoreAccess], access: CoreAccess, listening: socket.socket, *, host: str) -> None:
+async def serve_http(
+    server: MCPServer[CoreAccess], access: CoreAccess, listening: socket.socket, settings: ServerSettings
+) -> None:
     """Serve until SIGINT or SIGTERM; open requests may finish, then the memory is closed."""
     import uvicorn
 
+    if settings.request_log:
+        logging.getLogger("mcp_server.requests").setLevel(logging.INFO)
     config = uvicorn.Config(
-        http_app(server, host=host), log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE
+        http_app(server, access, settings),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE,
     )
     # uvicorn hands a signal on to the former handler once it is done: this one lets the process
     # end by returning, after the memory is closed, instead of dying of the signal.
@@ -111,7 +177,7 @@ async def serve_http(server: MCPServer[CoreAccess], access: CoreAccess, listenin
     former = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with listening:
-            address = f"[{host}]" if ":" in host else host
+            address = f"[{settings.host}]" if ":" in settings.host else settings.host
             sys.stderr.write(f"memory-mcp: serving http://{address}:{listening.getsockname()[1]}/mcp\n")
             async with access:
                 access.start()

@@ -1,0 +1,77 @@
+"""A line for each request: who, what kind, how it went, how long it took. Never what was said or stored."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger("mcp_server.requests")
+
+_NOTE = "memory.request"
+_UNSAFE = re.compile(r"[^\w.:@/{}+-]", re.ASCII)
+_LONGEST = 100
+
+
+@dataclass(slots=True)
+class Note:
+    """What is known about a request so far; each part of the server writes down what it learns.
+
+    Attributes:
+        what: the route with placeholders, and the method of the protocol with the tool: no id, no text.
+        who: the key of the identity.
+    """
+
+    what: str = "-"
+    who: str = "-"
+
+
+def note_of(scope: Any) -> Note:
+    """The note that goes with a request; one that nobody reads where requests are not logged."""
+    found = scope.setdefault(_NOTE, None) or Note()
+    scope[_NOTE] = found
+    return found
+
+
+class RequestLog:
+    """Writes the line when the answer is complete, or when the client went away."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request by the application, and log it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        note, began, status, size = note_of(scope), time.perf_counter(), 0, 0
+
+        async def watch(message: Message) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif message["type"] == "http.response.body":
+                size += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            logger.info(
+                "%s %s status=%d ms=%.1f bytes=%d who=%s",
+                _plain(scope["method"]),
+                _plain(note.what),
+                status,
+                (time.perf_counter() - began) * 1000,
+                size,
+                _plain(note.who),
+            )
+
+
+def _plain(text: str) -> str:
+    """The text as one word of a line, whatever a client put into it."""
+    return _UNSAFE.sub("_", text)[:_LONGEST] or "-"

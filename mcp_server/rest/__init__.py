@@ -1,0 +1,1 @@
+"""REST over the same memory: JSON in and out, described by OpenAPI 3.1."""

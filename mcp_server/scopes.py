@@ -1,0 +1,49 @@
+"""What a token allows inside the protocol: one for reading sees and calls no tool that changes anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp.server import MCPServer
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.types import CallToolResult, TextContent
+
+from mcp_server.access import CoreAccess
+from mcp_server.identity import WRITE, current_identity
+from mcp_server.request_log import note_of
+
+_REFUSED = "This token may only read: {name} needs one with the scope write. Nothing was changed."
+
+
+class Scopes:
+    """Middleware of the protocol; it also tells the request log which method and which tool were asked for."""
+
+    def __init__(self, server: MCPServer[CoreAccess]) -> None:
+        self._server = server
+        self._tools: dict[str, bool] | None = None
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Answer a message by the server, as far as its token allows."""
+        reads = await self._reads()
+        tool = (ctx.params or {}).get("name") if ctx.method == "tools/call" else None
+        if ctx.request is not None:
+            known = f" {tool}" if tool in reads else ""
+            note_of(ctx.request.scope).what = f"/mcp {ctx.method}{known}"
+        identity = current_identity()
+        if identity is None or WRITE in identity.scopes:
+            return await call_next(ctx)
+        if tool in reads and not reads[tool]:
+            return CallToolResult(content=[TextContent(type="text", text=_REFUSED.format(name=tool))], is_error=True)
+        result = await call_next(ctx)
+        if ctx.method == "tools/list" and isinstance(result, dict):
+            return {**result, "tools": [each for each in result["tools"] if reads.get(each["name"], False)]}
+        return result
+
+    async def _reads(self) -> dict[str, bool]:
+        """The tools, and whether each only reads."""
+        if self._tools is None:
+            listed = await self._server.list_tools()
+            self._tools = {
+                tool.name: tool.annotations is not None and tool.annotations.read_only_hint is True for tool in listed
+            }
+        return self._tools
