@@ -29,7 +29,7 @@ from langgraph.store.base import (
 from langgraph.store.memory import InMemoryStore
 
 from memory_plugin.core import MemoryCore
-from memory_plugin.errors import ConfigurationError, EmbeddingError, InvalidInputError, WrongLoopError
+from memory_plugin.errors import ConfigurationError, InvalidInputError, WrongLoopError
 from memory_plugin.langgraph.store import MemoryStore
 
 
@@ -435,14 +435,33 @@ async def test_an_expired_item_is_not_found_by_meaning(semantic: MemoryStore) ->
     assert await semantic.asearch(("n",), query="tea") == []
 
 
-async def test_an_embedder_that_fails_is_not_hidden(database_url: str) -> None:
+async def test_a_search_goes_by_words_where_the_embedder_fails(database_url: str) -> None:
     class Broken(WordEmbeddings):
         def embed_query(self, text: str) -> list[float]:
             raise RuntimeError("the model is gone")
 
     async with MemoryStore.from_conn_string(database_url, index={"embed": Broken(), "dims": 64}) as store:
-        with pytest.raises(EmbeddingError):
-            await store.asearch(("n",), query="tea")
+        for key, text in FACTS.items():
+            await store.aput(("facts",), key, {"text": text})
+        assert keys(await store.asearch(("facts",), query="sleeping cats"))[0] == "cat"
+
+
+async def test_each_indexed_field_has_a_vector_and_the_nearest_counts(semantic: MemoryStore) -> None:
+    fields = ["title", "notes[*]"]
+    await semantic.aput(("n",), "two", {"title": FACTS["rome"], "notes": [FACTS["cat"], FACTS["tea"]]}, index=fields)
+    await semantic.aput(("n",), "one", {"title": FACTS["rome"], "notes": []}, index=fields)
+    (best, other) = await semantic.asearch(("n",), query=FACTS["cat"])
+    assert (best.key, best.score) == ("two", pytest.approx(1.0, abs=2e-3))
+    assert other.score is not None
+    assert other.score < 0.9
+    counts = await semantic._core.database.fetchval(
+        "SELECT array_agg(n ORDER BY n) FROM (SELECT count(*) AS n FROM memory.embeddings GROUP BY passage_id) AS c"
+    )
+    assert counts == [1, 3]
+    await semantic.aput(
+        ("n",), "two", {"title": FACTS["rome"], "notes": []}, index=fields
+    )  # nothing of the old is left
+    assert [item.score for item in await semantic.asearch(("n",), query=FACTS["cat"])] == [other.score] * 2
 
 
 @pytest.mark.parametrize("embed", [WordEmbeddings().embed_documents, WordEmbeddings()])

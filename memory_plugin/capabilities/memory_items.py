@@ -54,6 +54,7 @@ class ItemPut:
     Args:
         value: None deletes the item, softly.
         content: the text by which it is found, "" for none.
+        ends: where each of the texts in `content` is over that has a vector of its own; None for one of all.
         user_id: None leaves the user of the version before.
         index_fields: what the writer asked to be searched: None for the default, False, or paths.
         ttl_minutes: how long it lives after a write or a refreshing read; None is for ever.
@@ -63,6 +64,7 @@ class ItemPut:
     key: str
     value: Mapping[str, Any] | None
     content: str = ""
+    ends: Sequence[int] | None = None
     user_id: str | None = None
     index_fields: Sequence[str] | bool | None = None
     ttl_minutes: float | None = None
@@ -413,7 +415,8 @@ def _put_row(put: ItemPut) -> tuple[Any, ...]:
             f"The ttl of the item {put.key!r} must be from 0 to {LONGEST_TTL:,} minutes, not {ttl!r}."
         )
     value = None if put.value is None else json_object(put.value, f"The value of the item {put.key!r}")
-    fields = None if put.index_fields is None else orjson.dumps(put.index_fields).decode()
+    fields: Any = put.index_fields if put.ends is None else {"paths": put.index_fields, "ends": put.ends}
+    fields = None if fields is None else orjson.dumps(fields).decode()
     return (
         uuid7(),
         uuid7(),

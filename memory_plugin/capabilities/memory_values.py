@@ -9,6 +9,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,9 @@ from memory_plugin.validation import MAX_TEXT, clean_text, optional_identifier, 
 
 MAX_PATH_BYTES = 2_000
 """Bytes of all labels of a namespace and the key together: they share one index entry."""
+
+MAX_PARTS = 100
+"""Texts of one item that have a vector each; what is beyond shares the last one."""
 
 MAX_LEVELS = 200
 """Levels a value may be nested."""
@@ -119,6 +123,16 @@ def strings_in(value: Any) -> Iterator[str]:
 def searchable(texts: Sequence[str] | Iterator[str]) -> str:
     """The texts as one that can be stored; what lies beyond `MAX_TEXT` characters is not searched."""
     return replace_unstorable("\n".join(text for text in texts if text.strip()))[:MAX_TEXT]
+
+
+def searchable_ends(texts: Sequence[str]) -> list[int] | None:
+    """Where each text is over in what `searchable` makes of them, one for each vector; None where one does for all."""
+    visible = [text for text in texts if text.strip()]
+    if len(visible) < 2:
+        return None
+    ends = list(accumulate(len(text) + 1 for text in visible))
+    kept = [end for end in ends[: MAX_PARTS - 1] if end < min(MAX_TEXT, ends[-1])]
+    return [*kept, min(MAX_TEXT, ends[-1] - 1)]
 
 
 def item_uuid(value: UUID | str) -> UUID:

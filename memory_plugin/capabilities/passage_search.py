@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
+from memory_plugin.capabilities.nearest import Nearest
+from memory_plugin.capabilities.vectors import Space
 from memory_plugin.db.database import Database, Record
 
 MEMORY: Literal[1] = 1
@@ -91,13 +93,29 @@ def inverse_document_frequency(passages: int, containing: int) -> float:
 class SearchBuilder:
     """Writes the one statement of a search; every value is bound."""
 
-    def __init__(self, database: Database, tenant: str, scope: Scope, limit: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        tenant: str,
+        scope: Scope,
+        limit: int,
+        vector: Sequence[float] | None = None,
+        space: Space | None = None,
+        depth: int | None = None,
+    ) -> None:
         self._database = database
         self._scope = scope
         self._arguments: list[Any] = [tenant, limit]
         self._weights: dict[int, str] = {}
         self._messages: str | None = None
+        self._nearest = None if vector is None or space is None else self._nearest_of(vector, space, tenant, depth)
         self.arms: list[str] = []
+
+    def _nearest_of(self, vector: Sequence[float], space: Space, tenant: str, depth: int | None) -> Nearest:
+        from memory_plugin.embedding import vector_text
+
+        wanted = self._arguments[1] if depth is None else depth
+        return Nearest(space, tenant, query=self._bind(vector_text(vector)), depth=wanted)
 
     def _bind(self, value: Any) -> str:
         self._arguments.append(value)
@@ -107,8 +125,6 @@ class SearchBuilder:
         self,
         kind: int,
         terms: Sequence[Record],
-        vector: Sequence[float] | None,
-        model: int | None,
         condition: tuple[str, list[Any]] | None,
     ) -> None:
         """The arms of one kind: by words where it has terms, by meaning where there is a vector."""
@@ -125,14 +141,8 @@ class SearchBuilder:
                 f"(SELECT p.id FROM {{s}}.passages p WHERE {filters} AND p.lexemes @@ {matching}::text::tsquery "
                 f"ORDER BY p.weights <#> (SELECT {bound}::text::sparsevec), p.id LIMIT $2)"
             )
-        if vector is not None and model is not None:
-            # "+ 0" keeps the planner from an index scan that would lose filtered rows
-            self.arms.append(
-                f"(SELECT p.id FROM {{s}}.embeddings e JOIN {{s}}.passages p "
-                f"ON p.tenant_id = e.tenant_id AND p.id = e.passage_id "
-                f"WHERE e.tenant_id = $1 AND e.model_id = {self._bind(model)}::int AND {filters} "
-                f"ORDER BY (e.vector <#> (SELECT {{vector}}::text::halfvec)) + 0, p.id LIMIT $2)"
-            )
+        if self._nearest is not None:
+            self.arms.append(self._nearest.arm(kind, filters, has_parts=kind == MEMORY))
 
     def _filters(self, kind: int, condition: tuple[str, list[Any]] | None) -> str:
         scope = self._scope
@@ -157,27 +167,17 @@ class SearchBuilder:
             parts.append("(" + text.format(*(self._bind(value) for value in values)) + ")")
         return " AND ".join(parts)
 
-    def build(
-        self, vector: Sequence[float] | None, model: int | None, surroundings: int, time_words: str | None
-    ) -> tuple[str, list[Any]]:
+    def build(self, surroundings: int, time_words: str | None) -> tuple[str, list[Any]]:
         """The statement and its arguments; its columns are the fields of `Candidate` in their order."""
-        from memory_plugin.embedding import vector_text
-
         arms = " UNION ".join(self.arms)
         cases = " ".join(
             f"WHEN {kind:d} THEN -(p.weights <#> (SELECT {bound}::text::sparsevec))"
             for kind, bound in self._weights.items()
         )
         by_words = f"(CASE p.kind {cases} ELSE 0 END)::float8" if cases else "0::float8"
-        by_meaning, join = "NULL::float8", ""
-        if vector is not None and model is not None:
-            bound = self._bind(vector_text(vector))
-            arms = arms.replace("{vector}", bound)
-            by_meaning = f"-(e.vector <#> (SELECT {bound}::text::halfvec))"
-            join = (
-                f"LEFT JOIN {{s}}.embeddings e ON e.tenant_id = $1 AND e.model_id = {self._bind(model)}::int "
-                "AND e.passage_id = p.id "
-            )
+        by_meaning, join, before = "NULL::float8", "", ""
+        if self._nearest is not None:
+            by_meaning, join, before = "near.meaning", self._nearest.join(), "".join(self._nearest.tables)
         chosen, asks, is_context = "nominated", "false", "false"
         around = ""
         if surroundings and self._messages is not None:
@@ -189,7 +189,7 @@ class SearchBuilder:
             )
         dated = f"p.kind = 2 AND p.lexemes @@ {self._bind(time_words)}::text::tsquery" if time_words else "false"
         statement = (
-            f"WITH nominated AS MATERIALIZED ({arms}){around} "
+            f"WITH {before}nominated AS MATERIALIZED ({arms}){around} "
             f"SELECT p.id, p.kind, {by_words} AS words, {by_meaning} AS meaning, p.said_at, p.user_id, p.thread_id, "
             f"p.seq, p.document_id, p.speaker, p.length, {asks} AS asks, {dated} AS dated, {is_context} AS is_context, "
             f"p.flagged "

@@ -13,7 +13,6 @@ product; candidates come from a GIN index on the same lexemes with OR between th
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,8 +30,8 @@ from memory_plugin.capabilities.passage_search import (
     inverse_document_frequency,
     quoted,
 )
+from memory_plugin.capabilities.vectors import QueryVector, Vectors, model_id
 from memory_plugin.db.database import Database, Record, Repeat
-from memory_plugin.errors import EmbeddingError
 
 if TYPE_CHECKING:
     from memory_plugin.embedding import Embedder
@@ -50,8 +49,6 @@ __all__ = [
     "model_id",
 ]
 
-FILL_BATCH = 256
-
 _ANYTHING = Scope()
 
 
@@ -61,11 +58,6 @@ class Backlog:
 
     words: int
     vectors: int
-
-
-def model_id(name: str) -> int:
-    """The number a vector space goes by in the tables: the same for every tenant and process."""
-    return zlib.crc32(name.encode()) & 0x7FFFFFFF
 
 
 _QUERY_TERMS = """
@@ -89,44 +81,6 @@ FROM unnest($2::text[]) AS given (name), LATERAL (
 ) AS found
 """
 
-_TEXT_OF = """
-SELECT q.passage_id, coalesce(m.content, g.text, array_to_string(c.heading_path, ' > ') || E'\\n' || c.text, '') AS text
-FROM {s}.embedding_queue q
-JOIN {s}.passages p ON p.tenant_id = q.tenant_id AND p.id = q.passage_id
-LEFT JOIN {s}.memories m ON p.kind = 1 AND m.tenant_id = p.tenant_id AND m.id = p.id
-LEFT JOIN {s}.messages g ON p.kind = 2 AND g.tenant_id = p.tenant_id AND g.thread_id = p.thread_id AND g.seq = p.seq
-LEFT JOIN {s}.chunks c ON p.kind = 3 AND c.tenant_id = p.tenant_id AND c.id = p.id
-WHERE q.tenant_id = $1 AND q.model_id = $2
-ORDER BY q.passage_id LIMIT $3
-"""
-
-_STORE_VECTORS = """
-WITH given AS (SELECT id::uuid AS passage_id, vector FROM unnest($3::text[], $4::text[]) AS v (id, vector)),
-present AS (
-    -- held until the end: a passage that goes meanwhile would leave its vector without a parent
-    SELECT v.passage_id, v.vector FROM given v JOIN {s}.passages p ON p.tenant_id = $1 AND p.id = v.passage_id
-    ORDER BY v.passage_id FOR KEY SHARE OF p
-), stored AS (
-    INSERT INTO {s}.embeddings (tenant_id, model_id, passage_id, vector)
-    SELECT $1, $2, passage_id, vector::halfvec FROM present
-    ON CONFLICT DO NOTHING
-)
-DELETE FROM {s}.embedding_queue q USING given v
-WHERE q.tenant_id = $1 AND q.model_id = $2 AND q.passage_id = v.passage_id
-"""
-
-_REGISTER_MODEL = """
-WITH made AS (
-    INSERT INTO {s}.embedding_models (tenant_id, model_id, name, dims) VALUES ($1, $2, $3, $4)
-    ON CONFLICT DO NOTHING RETURNING model_id
-), queued AS (
-    INSERT INTO {s}.embedding_queue (tenant_id, model_id, passage_id)
-    SELECT $1, made.model_id, p.id FROM made JOIN {s}.passages p ON p.tenant_id = $1
-    ON CONFLICT DO NOTHING
-)
-SELECT dims, name FROM {s}.embedding_models WHERE tenant_id = $1 AND model_id = $2
-"""
-
 _BACKLOG = """
 SELECT (SELECT count(*) FROM {s}.index_queue WHERE tenant_id = $1) AS words,
        (SELECT count(*) FROM {s}.embedding_queue WHERE tenant_id = $1 AND model_id = $2) AS vectors
@@ -142,28 +96,34 @@ class Passages:
     Args:
         language: PostgreSQL text search configuration, for stemming and stop words.
         embedder: gives the vectors; None ranks by words alone.
+        query_seconds: how long a search waits for the vector of its query.
+
+    Attributes:
+        vectors: of the passages and of queries.
     """
 
     def __init__(
-        self, database: Database, *, tenant: str, language: str = "english", embedder: Embedder | None = None
+        self,
+        database: Database,
+        *,
+        tenant: str,
+        language: str = "english",
+        embedder: Embedder | None = None,
+        query_seconds: float | None = None,
     ) -> None:
         self._database = database
         self._tenant = tenant
         self._language = language
-        self._embedder = embedder
-        self._model: int | None = None
+        self.vectors = Vectors(database, tenant=tenant, embedder=embedder, query_seconds=query_seconds)
         self._index = IndexStatements(database)
         self._terms = database.sql(_QUERY_TERMS)
         self._time_words: str | None = None
-        self._text_of = database.sql(_TEXT_OF)
-        self._store_vectors = database.sql(_STORE_VECTORS)
-        self._register = database.sql(_REGISTER_MODEL)
         self._backlog = database.sql(_BACKLOG)
 
     @property
     def embedder(self) -> Embedder | None:
         """What turns text into vectors here, None for words alone."""
-        return self._embedder
+        return self.vectors.embedder
 
     async def catch_up(self) -> int:
         """Put everything that is queued into the index by words; how many queue rows were taken."""
@@ -175,65 +135,18 @@ class Passages:
     async def fill(self) -> int:
         """Embed every passage that waits for its vector; how many were done.
 
-        No connection is held while the embedder works.
-
         Raises:
             EmbeddingError: the embedder failed; what was done before stays done.
         """
-        if self._embedder is None:
-            return 0
-        model = await self._ensure_model(self._embedder)
-        total = 0
-        while done := await self._fill_batch(self._embedder, model):
-            total += done
-        return total
+        return await self.vectors.fill()
 
     async def fill_at_once(self) -> int:
         """Embed one batch of what waits, if the embedder is quick enough to do so during a search.
 
-        What was just written is then found by meaning too, without waiting for the background.
-
         Raises:
             EmbeddingError: the embedder failed.
         """
-        if self._embedder is None or not getattr(self._embedder, "at_once", False):
-            return 0
-        return await self._fill_batch(self._embedder, await self._ensure_model(self._embedder))
-
-    async def _fill_batch(self, embedder: Embedder, model: int) -> int:
-        rows = await self._database.fetch(self._text_of, self._tenant, model, FILL_BATCH, repeat=Repeat.READ)
-        if rows:
-            vectors = await embedder.embed_documents([row["text"] for row in rows])
-            await self._keep(model, rows, vectors)
-        return len(rows)
-
-    async def _keep(self, model: int, rows: Sequence[Record], vectors: Sequence[Sequence[float]]) -> None:
-        from memory_plugin.embedding import vector_text
-
-        await self._database.execute(
-            self._store_vectors,
-            self._tenant,
-            model,
-            [str(row["passage_id"]) for row in rows],
-            [vector_text(vector) for vector in vectors],
-            repeat=Repeat.IDEMPOTENT,
-        )
-
-    async def _ensure_model(self, embedder: Embedder) -> int:
-        """The number of the embedder's space, made known to the tenant the first time."""
-        if self._model is None:
-            dims = embedder.dims or len(await embedder.embed_query("width"))
-            number = model_id(embedder.name)
-            row = await self._database.fetchrow(
-                self._register, self._tenant, number, embedder.name, dims, repeat=Repeat.IDEMPOTENT
-            )
-            if row is not None and row["dims"] != dims:
-                raise EmbeddingError(
-                    f"The embedder {embedder.name!r} gives {dims} numbers, but its vectors in this store have "
-                    f"{row['dims']}: give the changed model another name, so that its vectors are kept apart."
-                )
-            self._model = number
-        return self._model
+        return await self.vectors.fill_at_once()
 
     async def flagged(self, ids: Sequence[UUID]) -> set[UUID]:
         """Those of the rows (facts by version, messages, chunks) that read like instructions to an assistant."""
@@ -246,18 +159,19 @@ class Passages:
 
     async def backlog(self) -> Backlog:
         """How much is stored but not yet indexed."""
-        number = model_id(self._embedder.name) if self._embedder is not None else -1
+        embedder = self.vectors.embedder
+        number = model_id(embedder.name) if embedder is not None else -1
         row = await self._database.fetchrow(self._backlog, self._tenant, number, repeat=Repeat.READ)
         assert row is not None  # a SELECT without FROM always has a row
         return Backlog(words=row["words"], vectors=row["vectors"])
 
-    async def embed_query(self, query: str) -> list[float] | None:
-        """The query's vector; None without an embedder, or where the text has no known token."""
-        if self._embedder is None or not query.strip():
-            return None
-        await self._ensure_model(self._embedder)
-        vector = await self._embedder.embed_query(query)
-        return vector if any(vector) else None
+    async def embed_query(self, query: str) -> QueryVector | None:
+        """The query's vector; None without an embedder, or where the text has no known token.
+
+        Raises:
+            EmbeddingError: the embedder failed, or gave no answer in time.
+        """
+        return await self.vectors.embed_query(query)
 
     async def query_terms(self, words: str, kinds: Sequence[int], names: Iterable[str] = ()) -> Sequence[Record]:
         """The lexemes of a query, in how many passages of each kind they stand, and whether they are of a name."""
@@ -305,12 +219,13 @@ class Passages:
         surroundings: int = 0,
         time_words: str | None = None,
         names: Iterable[str] = (),
+        depth: int | None = None,
     ) -> list[Candidate]:
         """The union of the best `limit` passages by words and by meaning, of each kind.
 
         Args:
             words: the query as text; None, or nothing but stop words, leaves the words out.
-            vector: the query's vector; None leaves the meaning out.
+            vector: the query's vector, as `embed_query` gives it; None leaves the meaning out.
             kinds: MEMORY, MESSAGE, REFERENCE.
             scope: what the search may see.
             conditions: for a kind, one more SQL condition on the passage `p`, with `{}` for
@@ -319,14 +234,17 @@ class Passages:
                 as far as the search may see them.
             time_words: says which messages are `dated`, as `time_words` gives it.
             names: of those who speak: common words to their messages, however rare they are elsewhere.
+            depth: how many neighbours an index looks at, `limit` by default: searches with equal depths
+                see the same ones, whatever their limits. 0 looks at every vector.
         """
         terms = await self.query_terms(words, kinds, names) if words and words.strip() else []
-        builder = SearchBuilder(self._database, self._tenant, scope, limit)
+        space = vector.space if isinstance(vector, QueryVector) else None
+        builder = SearchBuilder(self._database, self._tenant, scope, limit, vector, space, depth)
         for kind in kinds:
             of_kind = [row for row in terms if row["kind"] == kind]
-            builder.add(kind, of_kind, vector, self._model, (conditions or {}).get(kind))
+            builder.add(kind, of_kind, (conditions or {}).get(kind))
         if not builder.arms:
             return []
-        statement, arguments = builder.build(vector, self._model, surroundings, time_words)
+        statement, arguments = builder.build(surroundings, time_words)
         rows = await self._database.fetch(statement, *arguments, repeat=Repeat.READ)
         return [Candidate(*row) for row in rows]

@@ -27,7 +27,8 @@ from langgraph.store.base import BaseStore, IndexConfig, Item, Op, Result, Searc
 from memory_plugin.capabilities.memory_filters import live_items
 from memory_plugin.capabilities.memory_items import ItemQuery, StoredItem
 from memory_plugin.capabilities.passages import MEMORY, Candidate
-from memory_plugin.errors import ConfigurationError, MemoryPluginError, WrongLoopError
+from memory_plugin.capabilities.vectors import QueryVector
+from memory_plugin.errors import ConfigurationError, EmbeddingError, MemoryPluginError, WrongLoopError
 from memory_plugin.langgraph.opening import Done, Opening
 from memory_plugin.langgraph.store_ops import NO_LIMIT, Batch, OpReader
 from memory_plugin.validation import MAX_QUERY, clean_text
@@ -41,6 +42,10 @@ logger = logging.getLogger("memory_plugin")
 T = TypeVar("T")
 
 SWEEP_MINUTES = 5.0
+
+PAGED = 1_000
+"""Items that the pages of a search by meaning are cut from where the vectors have an index; further pages do
+without it, and compare every item."""
 
 
 class MemoryStore(BaseStore):
@@ -168,47 +173,38 @@ class MemoryStore(BaseStore):
 
     async def _rank(self, text: str, query: ItemQuery) -> list[SearchItem]:
         """One page of the items that match, the best first; equal ones in the order of their ids."""
-        passages = self._core.passages
-        wanted = query.offset + query.limit
         if query.limit == 0:
             return []
-        await passages.catch_up()
+        wanted = query.offset + query.limit
         words = clean_text(text, "query", limit=NO_LIMIT)[:MAX_QUERY]
-        vector = await passages.embed_query(words)
-        if vector is not None:
-            await passages.fill()
-        scores = await self._scores(words, vector, query, wanted)
-        ranked = sorted(scores, key=lambda row: (-scores[row], row))
+        await self._core.passages.catch_up()
+        vector, is_complete = await self._embed(words)
+        found = await self._core.passages.search(
+            words=None if is_complete else words,
+            vector=vector,
+            kinds=[MEMORY],
+            conditions={MEMORY: live_items(query.prefix, query.filter)},
+            limit=wanted,
+            # pages are cut from one list: the same one while it is long enough, beyond that the exact one
+            depth=PAGED if wanted <= PAGED else 0,
+        )
+        ranked = sorted(found, key=_rank)
         page = ranked[query.offset : wanted]
-        rows = await self._core.memories.items.rows(page, refresh=query.refresh)
-        results = [_search_item(rows[row], scores[row]) for row in page if row in rows]
+        rows = await self._core.memories.items.rows([each.id for each in page], refresh=query.refresh)
+        results = [_search_item(rows[each.id], _score(each, vector)) for each in page if each.id in rows]
         if vector is None and len(ranked) < wanted:
-            results += await self._unranked(query, ranked, len(page))
+            results += await self._unranked(query, [each.id for each in ranked], len(page))
         return results
 
-    async def _scores(
-        self, words: str, vector: Sequence[float] | None, query: ItemQuery, wanted: int
-    ) -> dict[UUID, float]:
-        """The scores of the best `wanted` rows, and of all that equal the last of them.
-
-        Which of several equal ones a search gives is left to chance, and pages are cut by rank:
-        so ask for more until a lower score shows that all of them are there.
-        """
-        conditions: dict[int, tuple[str, list[Any]]] = {MEMORY: live_items(query.prefix, query.filter)}
-        limit = wanted + 1
-        while True:
-            found = await self._core.passages.search(
-                words=None if vector is not None else words,
-                vector=vector,
-                kinds=[MEMORY],
-                conditions=conditions,
-                limit=limit,
-            )
-            scores = {each.id: score for each in found if (score := _score(each, vector)) is not None}
-            falling = sorted(scores.values(), reverse=True)
-            if len(found) < limit or falling[-1] < falling[wanted - 1]:
-                return scores
-            limit *= 2
+    async def _embed(self, words: str) -> tuple[QueryVector | None, bool]:
+        """The vector of a query, None where words must do; and whether all items have vectors to compare it with."""
+        vectors = self._core.passages.vectors
+        try:
+            vector = await vectors.embed_query(words)
+            return vector, vector is not None and await vectors.fill_within()
+        except EmbeddingError as error:
+            logger.warning("A search of the store went by words alone: %s", error)
+            return None, False
 
     async def _unranked(self, query: ItemQuery, ranked: Sequence[UUID], taken: int) -> list[SearchItem]:
         """What follows behind all ranked items: the others, the last changed first."""
@@ -333,8 +329,14 @@ def _embedder(index: IndexConfig) -> object:
     return LangChainEmbedder(embed, dims=dims)
 
 
-def _score(candidate: Candidate, vector: Sequence[float] | None) -> float | None:
+def _score(candidate: Candidate, vector: QueryVector | None) -> float | None:
     return candidate.words if vector is None else candidate.meaning
+
+
+def _rank(candidate: Candidate) -> tuple[bool, float, float, UUID]:
+    """The nearest first, then what has no vector yet by its words; equal ones by id."""
+    meaning = candidate.meaning
+    return meaning is None, -(meaning or 0.0), -candidate.words, candidate.id
 
 
 def _item(item: StoredItem) -> Item:

@@ -21,7 +21,7 @@ from langgraph.store.base import (
 
 from memory_plugin.capabilities.memory_filters import NamespacePattern, filter_condition
 from memory_plugin.capabilities.memory_items import ItemKey, ItemPut, ItemQuery, NamespaceQuery
-from memory_plugin.capabilities.memory_values import searchable, strings_in, user_of
+from memory_plugin.capabilities.memory_values import searchable, searchable_ends, strings_in, user_of
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.screening import redacted_value
 from memory_plugin.validation import positive_limit
@@ -87,20 +87,22 @@ class OpReader:
             raise InvalidNamespaceError("Namespace cannot be empty.")
         # the item gives back what was put; credentials in it are not found, and not shown by a search
         shown = op._replace(value=redacted_value(op.value)) if self._redacts else op
+        content, ends = self._content(shown)
         return ItemPut(
             namespace,
             str(op.key),
             op.value,
-            content=self._content(shown),
+            content=content,
+            ends=ends,
             user_id=user_of(namespace, self._user_label) or self._user_id,
             index_fields=op.index,
             ttl_minutes=op.ttl,
         )
 
-    def _content(self, op: PutOp) -> str:
-        """The text by which an item is found."""
+    def _content(self, op: PutOp) -> tuple[str, list[int] | None]:
+        """The text by which an item is found, and where its parts end: each has a vector of its own."""
         if op.value is None or op.index is False:
-            return ""
+            return "", None
         if op.index is None:
             paths = self._paths
         elif isinstance(op.index, list | tuple) and all(isinstance(path, str) for path in op.index):
@@ -111,8 +113,13 @@ class OpReader:
         for path in paths:
             # what is no JSON has no text here; the write says where it is
             with contextlib.suppress(TypeError):
-                texts += strings_in(op.value) if path == WHOLE_VALUE else get_text_at_path(op.value, path)
-        return searchable(texts)
+                texts += [_whole(op.value)] if path == WHOLE_VALUE else get_text_at_path(op.value, path)
+        return searchable(texts), searchable_ends(texts)
+
+
+def _whole(value: Any) -> str:
+    """Every text of a value as one."""
+    return "\n".join(text for text in strings_in(value) if text.strip())
 
 
 def _paths(fields: Sequence[str]) -> list[Any]:

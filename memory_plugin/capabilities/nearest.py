@@ -1,0 +1,91 @@
+"""The part of a search that goes by meaning: exactly over few passages, by the index of their space over many."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from memory_plugin.capabilities.vector_sql import literal
+from memory_plugin.capabilities.vectors import Space
+
+EXACT: Final = 5_000
+"""Passages a search may see up to which each is compared with the query, though there is an index: this takes a
+few milliseconds, and an index that knows nothing of the filter would have to be walked far to find as many."""
+
+MOST_VISITED: Final = 200_000
+"""Vectors that a walk through the index looks at before it gives up, and every passage is compared instead."""
+
+
+class Nearest:
+    """Writes the arms of one search that order passages by the distance of their vectors to the query's.
+
+    A passage may have several vectors: the nearest one counts.
+
+    What the index gives is made complete within the same statement, in three steps of which the later
+    ones run only as far as they are needed. `few` sees whether more than `EXACT` passages fulfil the
+    filters. If so, `near` walks the index, nearest first, until enough of what it meets fulfils them
+    (pgvector's iterative scan). Where that gave less than was asked for, every passage is compared.
+    The settings of the walk hold until the end of the transaction, which is that of the statement.
+
+    Args:
+        query: the parameter with the query's vector.
+        depth: how many neighbours to take from the index; 0 never takes any.
+    """
+
+    def __init__(self, space: Space, tenant: str, *, query: str, depth: int) -> None:
+        self._space = space
+        self._tenant = tenant
+        self._depth = depth
+        self._query = f"(SELECT {query}::text::halfvec)"
+        self.tables: list[str] = []
+        """Common table expressions, each with a comma behind it."""
+
+    def arm(self, kind: int, filters: str, *, has_parts: bool) -> str:
+        """The nearest $2 passages `p` of one kind that fulfil the filters, as a SELECT of their ids in brackets.
+
+        Args:
+            has_parts: passages of the kind may have more than one vector.
+        """
+        distance = f"e.vector <#> {self._query}"
+        # "+ 0" keeps the planner from an index that loses filtered rows
+        order = f"GROUP BY p.id ORDER BY min({distance}), p.id" if has_parts else f"ORDER BY ({distance}) + 0, p.id"
+        gate = ""
+        if self._space.is_indexed and self._depth:
+            self._walk(kind, filters)
+            gate = f" AND (SELECT count(DISTINCT id) < $2 FROM near_{kind:d})"
+        exact = (
+            f"(SELECT p.id FROM {{s}}.embeddings e JOIN {{s}}.passages p "
+            f"ON p.tenant_id = e.tenant_id AND p.id = e.passage_id "
+            f"WHERE e.tenant_id = $1 AND e.model_id = {self._space.number:d} AND {filters}{gate} {order} LIMIT $2)"
+        )
+        if not gate:
+            return exact
+        return f"(SELECT id FROM near_{kind:d} GROUP BY id ORDER BY min(distance), id LIMIT $2) UNION {exact}"
+
+    def _walk(self, kind: int, filters: str) -> None:
+        # the tenant, the model and the width are literals: only so the planner knows the partial index fits
+        dims, wanted = self._space.dims, 2 * self._depth
+        settings = {
+            "iterative_scan": "relaxed_order",
+            "ef_search": str(max(100, min(wanted, 1000))),
+            "max_scan_tuples": str(MOST_VISITED),
+            "scan_mem_multiplier": "8",
+        }
+        tuned = " AND ".join(
+            f"set_config('hnsw.{name}', '{value}', true) IS NOT NULL" for name, value in settings.items()
+        )
+        distance = f"e.vector::halfvec({dims:d}) <#> {self._query}"
+        self.tables.append(
+            f"few_{kind:d} AS MATERIALIZED (SELECT FROM {{s}}.passages p WHERE {filters} LIMIT {EXACT + 1}), "
+            f"near_{kind:d} AS MATERIALIZED (SELECT p.id, {distance} AS distance "
+            f"FROM {{s}}.embeddings e JOIN {{s}}.passages p ON p.tenant_id = e.tenant_id AND p.id = e.passage_id "
+            f"WHERE e.tenant_id = {literal(self._tenant)} AND e.model_id = {self._space.number:d} AND {filters} "
+            f"AND (SELECT count(*) > {EXACT} AND {tuned} FROM few_{kind:d}) "
+            f"ORDER BY {distance} LIMIT {wanted}), "
+        )
+
+    def join(self) -> str:
+        """What gives `near.meaning` of a passage `p`, the cosine with the query, NULL without a vector."""
+        return (
+            f"LEFT JOIN LATERAL (SELECT max(-(e.vector <#> {self._query})) AS meaning FROM {{s}}.embeddings e "
+            f"WHERE e.tenant_id = $1 AND e.model_id = {self._space.number:d} AND e.passage_id = p.id) near ON true "
+        )
