@@ -13,10 +13,12 @@ from mcp_server.caller import Caller
 from mcp_server.render import date, fit, harmless, label
 from mcp_server.results import (
     DATA_NOTICE,
-    Answer,
+    FLAGGED_NOTICE,
+    Added,
     ConversationList,
     ConversationResult,
     ConversationSummary,
+    Entry,
     Forgotten,
     Found,
     Item,
@@ -24,11 +26,12 @@ from mcp_server.results import (
     Passage,
     Recalled,
     References,
+    Similar,
     Spoken,
     Stored,
-    UserSummary,
     WorkingMemoryWritten,
 )
+from memory_plugin.instruction_signs import reads_like_instruction
 from memory_plugin.types import HIT_KINDS, Source
 
 if TYPE_CHECKING:
@@ -80,13 +83,18 @@ def _ranked(answer: type[R], found: Sequence[Any], max_tokens: int) -> R:
     def build(count: int, characters: int) -> R:
         kept = [each.cut(characters) for each in found[:count]]
         return answer(
-            notice=DATA_NOTICE,
+            notice=_notice(kept),
             results=kept,
             truncated=kept != found,
             omitted=len(found) - len(kept) or None,
         )
 
     return fit(build, count=len(found), longest=max(len(each.text) for each in found), max_tokens=max_tokens)
+
+
+def _notice(shown: Sequence[Entry]) -> str:
+    """What is said with stored texts, and besides where one of them is flagged."""
+    return f"{DATA_NOTICE} {FLAGGED_NOTICE}" if any(entry.flagged for entry in shown) else DATA_NOTICE
 
 
 def _about(hit: Hit) -> dict[str, Any]:
@@ -97,17 +105,20 @@ def _about(hit: Hit) -> dict[str, Any]:
         "date": date(hit.at),
         "score": float(f"{hit.score:.3g}"),
         "source": reading.cited(hit.citation),
+        "flagged": hit.flagged or None,
     }
 
 
 def _found(hit: Hit) -> Found:
-    is_memory = hit.kind == "memory"
+    about = _about(hit)
+    if hit.kind == "memory":
+        about["source"] = reading.said_in(hit.thread_id, hit.message_id)
     return Found(
-        **_about(hit),
+        **about,
         kind=hit.kind,
         speaker=label(hit.speaker),
-        key=reading.named(hit.key) if is_memory else None,
-        origin=reading.origin(hit.trust) if is_memory else None,
+        key=reading.named(hit.key) if hit.kind == "memory" else None,
+        origin=reading.origin(hit.trust),
     )
 
 
@@ -131,38 +142,103 @@ async def item(caller: Caller, id: str, *, offset: int, max_tokens: int) -> Item
 
 
 async def remember(
-    caller: Caller, content: str, *, key: str | None, valid_from: str | None, valid_to: str | None
+    caller: Caller,
+    content: str,
+    *,
+    key: str | None,
+    valid_from: str | None,
+    valid_to: str | None,
+    replaces: Hit | None = None,
+    similar: Hit | None = None,
 ) -> Stored:
-    """Store one fact; who wrote it, and through which program, stays with it."""
+    """Store one fact; who wrote it, and through which program, stays with it.
+
+    Args:
+        replaces: the memory that it is the new text of.
+        similar: a memory that says nearly the same, which the answer names.
+    """
     stored = await caller.core.remember(
         content.strip(),
         user_id=caller.user_id,
-        key=key or None,
+        key=replaces.key if replaces is not None else key or None,
         source=Source(uri=f"mcp:{program}") if (program := label(caller.program, 100)) else None,
         valid_from=moment(valid_from, "valid_from"),
         valid_to=moment(valid_to, "valid_to", end=True),
         trust="assistant",
     )
-    notices = {
-        "created": "Remembered.",
-        "updated": "Remembered; the former text under this key is superseded.",
-        "duplicate": "Known already; nothing was written.",
-    }
     status = stored.status or "created"
+    flagged = reads_like_instruction(content)
+    beside = similar if status == "created" and replaces is None else None
     return Stored(
-        notice=notices[status],
+        notice=_stored_notice(status, flagged=flagged, beside=beside),
         id=str(stored.id),
         status=status,
         version=stored.version,
         key=harmless(key) if key else None,
+        flagged=flagged or None,
+        similar=[_similar(beside)] if beside is not None else None,
     )
 
 
-async def forget(caller: Caller, id: str) -> Forgotten:
-    """Forget one memory of the caller, softly."""
+def _stored_notice(status: str, *, flagged: bool, beside: Hit | None) -> str:
+    notice = {
+        "created": "Remembered.",
+        "updated": "Remembered; the former text is superseded.",
+        "duplicate": "Known already; nothing was written.",
+    }[status]
+    if flagged:
+        notice += " It reads like an instruction to an assistant and will be shown as flagged."
+    if beside is not None:
+        notice += " Another memory says nearly the same: if it is the same fact, forget the one that no longer holds."
+    return notice
+
+
+def _similar(hit: Hit) -> Similar:
+    return Similar(id=hit.id, text=label(hit.text, 300) or "", key=reading.named(hit.key))
+
+
+async def keep_old(caller: Caller, near: Hit) -> Stored:
+    """The answer where a person chose the memory that there was already."""
+    memory = await reading.own_memory(caller, reading.memory_id(near.id), shared=False)
+    return Stored(
+        notice="Nothing was written: the user keeps the memory that there is.",
+        id=str(memory.id),
+        status="duplicate",
+        version=memory.version,
+        similar=[_similar(near)],
+    )
+
+
+async def add_reference(caller: Caller, text: str, *, title: str, source: str | None, collection: str | None) -> Added:
+    """Store a document of the caller's; the same source again is its next version."""
+    document = await caller.core.references.add(
+        text=text,
+        title=title.strip(),
+        source=source or None,
+        collection=collection or "default",
+        user_id=caller.user_id,
+    )
+    status = document.status or "added"
+    notices = {
+        "added": "Added.",
+        "updated": "Added as the next version of the document.",
+        "unchanged": "Known already; nothing was written.",
+    }
+    return Added(
+        notice=notices[status],
+        id=f"{reading.REFERENCE}{document.id}/{document.version}",
+        status=status,
+        version=document.version,
+        passages=document.chunk_count,
+    )
+
+
+async def forget(caller: Caller, id: str, *, erase: bool = False) -> Forgotten:
+    """Forget one memory of the caller: softly, or with its history for good."""
     memory = await reading.own_memory(caller, reading.memory_id(id), shared=False)
-    await caller.core.forget(item_id=memory.id)
-    return Forgotten(notice="Forgotten: it is no longer recalled.", id=str(memory.id), forgotten=True)
+    await caller.core.forget(item_id=memory.id, hard=erase)
+    notice = "Erased for good." if erase else "Forgotten: it is no longer recalled."
+    return Forgotten(notice=notice, id=str(memory.id), forgotten=True, erased=erase)
 
 
 async def conversations(
@@ -209,14 +285,17 @@ async def conversation(
     owned = await caller.conversation(thread_id)
     messages = await caller.core.conversations.messages(thread_id)
     anchor = len(messages) - 1 if around is None else reading.position(messages, around)
-    spoken = [_spoken(message) for message in messages]
+    wanted = min(limit, len(messages))
+    first = max(0, min(anchor - wanted // 2, len(messages) - wanted))
+    flagged = await caller.core.passages.flagged([message.id for message in messages[first : first + wanted]])
+    spoken = [_spoken(message, flagged=message.id in flagged) for message in messages]
 
     def build(count: int, characters: int) -> ConversationResult:
         start = max(0, min(anchor - count // 2, len(spoken) - count))
         window = spoken[start : start + count]
         kept = [each.cut(characters) for each in window]
         return ConversationResult(
-            notice=DATA_NOTICE if spoken else "Nothing was said in this conversation.",
+            notice=_notice(kept) if spoken else "Nothing was said in this conversation.",
             thread_id=harmless(thread_id),
             title=label(owned.title),
             messages=kept,
@@ -225,19 +304,19 @@ async def conversation(
             truncated=kept != window or count < wanted,
         )
 
-    wanted = min(limit, len(spoken))
     shown = build(wanted, max((len(each.text) for each in spoken), default=0)).messages
     longest = max((len(each.text) for each in shown), default=0)
     return fit(build, count=wanted, longest=longest, max_tokens=max_tokens)
 
 
-def _spoken(message: Message) -> Spoken:
+def _spoken(message: Message, *, flagged: bool) -> Spoken:
     return Spoken(
         id=str(message.id),
         role=label(message.role) or "unknown",
         name=label(message.name),
         date=date(message.at),
         text=harmless(message.text),
+        flagged=flagged or None,
     )
 
 
@@ -250,30 +329,6 @@ async def update_working_memory(
     return WorkingMemoryWritten(
         notice="Written.", scope=written.scope, version=written.version, updated=date(written.updated_at) or ""
     )
-
-
-async def about_user(caller: Caller, *, max_tokens: int) -> list[Answer]:
-    """What is kept about the user without a search: the summary and the working memory, where there are any."""
-    if caller.user_id is None:
-        return []
-    known: list[Answer] = []
-    summary = await caller.core.user_memory.get(caller.user_id)
-    if summary is not None:
-        content, updated = harmless(summary.content), date(summary.updated_at)
-
-        def build(_: int, characters: int) -> UserSummary:
-            return UserSummary(
-                notice=f"The summary kept about the user. {DATA_NOTICE}",
-                content=content[:characters],
-                updated=updated,
-                truncated=characters < len(content),
-            )
-
-        known.append(fit(build, count=1, longest=len(content), max_tokens=max_tokens))
-    note = await caller.core.working_memory.get(user_id=caller.user_id)
-    if note is not None:
-        known.append(await item(caller, reading.WORKING_MEMORY, offset=0, max_tokens=max_tokens))
-    return known
 
 
 def moment(value: str | None, what: str, *, end: bool = False) -> datetime | None:

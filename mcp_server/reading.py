@@ -2,7 +2,8 @@
 
 `memory://memory/<id>`, `memory://reference/<document>/<version>#<chunk>`,
 `memory://conversation/<thread>#<message>`, `memory://working-memory` (the user's) and
-`memory://working-memory/<thread>`; a bare id is that of a memory.
+`memory://working-memory/<thread>`; a bare id is that of a memory. A conversation as a whole is not read
+here: it has a page of messages, not one text.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from uuid import UUID
 
 from mcp_server.caller import Caller
 from mcp_server.render import date, harmless, label
-from mcp_server.results import DATA_NOTICE, Item
+from mcp_server.results import DATA_NOTICE, FLAGGED_NOTICE, Item
 from memory_plugin.errors import ConfigurationError, InvalidInputError, NotFoundError
+from memory_plugin.instruction_signs import reads_like_instruction
 
 if TYPE_CHECKING:
     from memory_plugin.capabilities.reference_reader import StoredChunk
-    from memory_plugin.types import Citation, Hit, MemoryItem, Message
+    from memory_plugin.types import Citation, Hit, MemoryItem, Message, Source
 
 MEMORY = "memory://memory/"
 REFERENCE = "memory://reference/"
@@ -34,6 +36,20 @@ def address(hit: Hit) -> str:
     if hit.kind == "message" and hit.thread_id is not None:
         return f"{CONVERSATION}{quote(hit.thread_id, safe='')}#{hit.id}"
     return hit.id
+
+
+def said_in(thread_id: str | None, message_id: str | None = None) -> str | None:
+    """The address of the conversation, or the message, that something is from."""
+    if thread_id is None:
+        return None
+    return f"{CONVERSATION}{quote(thread_id, safe='')}{f'#{quote(message_id)}' if message_id else ''}"
+
+
+def _origin_of(source: Source | None) -> str | None:
+    """Where a memory is from: the address of the message, or what the writer gave."""
+    if source is None:
+        return None
+    return label(source.uri, 300) if source.uri else said_in(source.thread_id, source.message_id)
 
 
 def cited(citation: Citation | None) -> str | None:
@@ -94,12 +110,14 @@ async def read(caller: Caller, id: str) -> Item:
     """
     id = id.strip()
     if id.startswith(CONVERSATION):
-        return await _message(caller, id)
-    if id.startswith(REFERENCE):
-        return await (_passage(caller, id) if "#" in id else _document(caller, id))
-    if id == WORKING_MEMORY or id.startswith(f"{WORKING_MEMORY}/"):
-        return await _working_memory(caller, id)
-    return _item(await own_memory(caller, memory_id(id)))
+        item = await _message(caller, id)
+    elif id.startswith(REFERENCE):
+        item = await (_passage(caller, id) if "#" in id else _document(caller, id))
+    elif id == WORKING_MEMORY or id.startswith(f"{WORKING_MEMORY}/"):
+        item = await _working_memory(caller, id)
+    else:
+        item = _item(await own_memory(caller, memory_id(id)))
+    return item.model_copy(update={"notice": f"{item.notice} {FLAGGED_NOTICE}"}) if item.flagged else item
 
 
 async def own_memory(caller: Caller, id: UUID, *, shared: bool = True) -> MemoryItem:
@@ -125,6 +143,8 @@ def _item(memory: MemoryItem) -> Item:
         version=memory.version,
         key=named(memory.key),
         origin=origin(memory.trust),
+        source=_origin_of(memory.source),
+        flagged=reads_like_instruction(memory.content) or None,
         characters=len(text),
     )
 
@@ -132,7 +152,7 @@ def _item(memory: MemoryItem) -> Item:
 async def _message(caller: Caller, id: str) -> Item:
     thread_id, message_id = thread_of(id)
     if message_id is None:
-        raise InvalidInputError("That is a whole conversation: read it with read_conversation.")
+        raise InvalidInputError("That is a whole conversation: read it with the tool conversations.")
     await caller.conversation(thread_id)
     messages = await caller.core.conversations.messages(thread_id)
     message = messages[position(messages, message_id)]
@@ -145,6 +165,7 @@ async def _message(caller: Caller, id: str) -> Item:
         text=text,
         date=date(message.at),
         source=f"said by {said_by}" if said_by else None,
+        flagged=bool(await caller.core.passages.flagged([message.id])) or None,
         characters=len(text),
     )
 
@@ -159,6 +180,7 @@ async def _passage(caller: Caller, uri: str) -> Item:
         text=text,
         date=date(chunk.at),
         source=cited(chunk.citation),
+        flagged=bool(await caller.core.passages.flagged([chunk.id])) or None,
         characters=len(text),
     )
 
@@ -179,6 +201,7 @@ async def _document(caller: Caller, uri: str) -> Item:
         text=text,
         date=date(first.at) if first is not None else None,
         source=label(first.citation.title) if first is not None else None,
+        flagged=bool(await caller.core.passages.flagged([chunk.id for chunk in chunks])) or None,
         characters=len(text),
     )
 
@@ -194,6 +217,7 @@ async def _working_memory(caller: Caller, id: str) -> Item:
         text=text,
         date=date(note.updated_at) if note is not None else None,
         version=note.version if note is not None else 0,
+        flagged=reads_like_instruction(text) or None,
         characters=len(text),
     )
 

@@ -11,7 +11,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.types import INTERNAL_ERROR
 
-from mcp_server import answers, reading
+from mcp_server import about, answers, reading
 from mcp_server.caller import current_caller
 from mcp_server.render import DEFAULT_TOKENS, as_text
 from memory_plugin.errors import InvalidInputError, MemoryPluginError, NotFoundError
@@ -75,7 +75,7 @@ async def about_me(ctx: Context) -> str:
     )
     try:
         caller = await current_caller(ctx)
-        known = await answers.about_user(caller, max_tokens=DEFAULT_TOKENS)
+        known = await about.about_user(caller, max_tokens=DEFAULT_TOKENS)
     except MemoryPluginError as error:
         raise MCPError(code=INTERNAL_ERROR, message=str(error)) from error
     return "\n\n".join([question, *(as_text(part) for part in known)])

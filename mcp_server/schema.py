@@ -17,7 +17,10 @@ def of_arguments(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_answer(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of an answer, which nobody has to write: names and types, and what an answer always has."""
+    """The schema of an answer, which nobody has to write: names and types, and what an answer always has.
+
+    In lists what has no type is text, as most of it is.
+    """
     return _compact(schema, schema.get("$defs", {}), _UNSAID_OF_ANSWERS, root=True)
 
 
@@ -38,7 +41,14 @@ def _compact(schema: dict[str, Any], definitions: dict[str, Any], unsaid: set[st
         elif name == "properties":
             kept[name] = {key: _compact(part, definitions, unsaid, root=False) for key, part in value.items()}
         elif name == "items":
-            kept[name] = _compact(value, definitions, unsaid, root=False)
+            entry = _compact(value, definitions, unsaid, root=False)
+            kept[name] = _entry(entry) if unsaid is _UNSAID_OF_ANSWERS else entry
         else:
             kept[name] = value
     return kept
+
+
+def _entry(schema: dict[str, Any]) -> dict[str, Any]:
+    properties = schema.get("properties", {})
+    text = {"type": "string"}
+    return {"properties": {name: {} if part == text else part for name, part in properties.items()}}

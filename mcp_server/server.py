@@ -16,7 +16,7 @@ from mcp_server.access import CoreAccess, already_open
 from mcp_server.http import add_health
 from mcp_server.resources import add_resources
 from mcp_server.settings import version
-from mcp_server.tools import tools
+from mcp_server.tools import Offer, tools
 
 if TYPE_CHECKING:
     from memory_plugin.core import MemoryCore
@@ -83,7 +83,7 @@ def build_server(access: CoreAccess, *, read_only: bool = False) -> MCPServer[Co
             title="Long-term memory",
             instructions=INSTRUCTIONS,
             version=version(),
-            tools=tools(read_only=read_only),
+            tools=tools(Offer(read_only=read_only)),
             lifespan=lifespan,
             cache_hints={
                 "tools/list": _LISTS_ARE_STABLE,
