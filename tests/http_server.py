@@ -21,6 +21,7 @@ from mcp_server.oauth import AccessTokens
 from mcp_server.server import build_server
 from mcp_server.settings import ServerSettings
 from memory_plugin.core import MemoryCore
+from tests.conftest import run_sql, with_database
 
 T = TypeVar("T")
 
@@ -105,3 +106,15 @@ def serving(
         runner.should_exit = True
         thread.join(30)
         listening.close()
+
+
+@contextmanager
+def own_database(server_url: str, template: str, name: str) -> Iterator[str]:
+    """A migrated database for a whole module, so that its tests share one server."""
+    run_sql(
+        server_url,
+        f"DROP DATABASE IF EXISTS {name} WITH (FORCE)",
+        f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY",
+    )
+    yield with_database(server_url, name)
+    run_sql(server_url, f"DROP DATABASE {name} WITH (FORCE)")
