@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -25,6 +25,7 @@ _SIZE = """
 SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^(pg_|information_schema)'
+  AND ($1::text[] = '{}' OR (c.relname = ANY ($1)) <> $2)
 """
 
 
@@ -32,18 +33,28 @@ async def _nothing() -> None:
     return None
 
 
+async def _no_bytes() -> int:
+    return 0
+
+
+_OWN_TABLES = ("conversations", "messages", "checkpoints", "checkpoint_blobs", "checkpoint_writes")
+"""Those of ours that hold what a checkpointer is given; the others that grow are there for searching."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contender:
     """A saver under test.
 
     `settle` ends the work that it has put off, `fresh` makes a saver that knows nothing yet over the
-    same database, `size` is the bytes that its tables take up, `stock` the threads that are in it.
+    same database, `size` is the bytes that its tables take up, `index_size` those of what others of
+    its tables hold for searching, `stock` the threads that are in it.
     """
 
     name: str
     saver: BaseCheckpointSaver[Any]
     fresh: Callable[[], BaseCheckpointSaver[Any]]
     size: Callable[[], Awaitable[int]]
+    index_size: Callable[[], Awaitable[int]] = _no_bytes
     settle: Callable[[], Awaitable[object]] = _nothing
     stock: dict[tuple[str, int], list[Thread]] = field(default_factory=dict)
 
@@ -68,11 +79,12 @@ def _has(name: str) -> bool:
     return name != "sqlite" or find_spec("aiosqlite") is not None
 
 
-async def _tables_size(url: str) -> int:
+async def _tables_size(url: str, names: Sequence[str] = (), *, others: bool = False) -> int:
+    """Bytes of all tables, of those named, or of all others, with indexes and what is stored out of line."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute("VACUUM")
-        return cast("int", await connection.fetchval(_SIZE))
+        return cast("int", await connection.fetchval(_SIZE, list(names), others))
     finally:
         await connection.close()
 
@@ -85,7 +97,8 @@ async def open_ours(url: str) -> AsyncIterator[Contender]:
             OURS,
             memory.checkpointer,
             fresh=memory.make_checkpointer,
-            size=lambda: _tables_size(url),
+            size=lambda: _tables_size(url, _OWN_TABLES),
+            index_size=lambda: _tables_size(url, _OWN_TABLES, others=True),
             settle=memory.indexed,
         )
 

@@ -60,6 +60,7 @@ async def measure_turns(
         await contender.settle()
         await contender.saver.adelete_thread("warm")
     empty = {each.name: await each.size() for each in contenders}
+    no_index = {each.name: await each.index_size() for each in contenders}
     waited: list[float] = []
     bare: list[float] = []
     sizes: list[dict[str, int]] = []
@@ -80,6 +81,9 @@ async def measure_turns(
         sizes.append({each.name: await each.size() for each in contenders})
     await _check(contenders, graphs, turns)
     _sizes(results, contenders, empty, sizes)
+    for each in contenders:
+        index = await each.index_size() - no_index[each.name]
+        results["bytes-200-index"].of(each.name).samples.append(sizes[-1][each.name] - empty[each.name] + index)
     results["turn"].notes["the graph without a saver"] = f"{sorted(bare)[len(bare) // 2]:.2f} ms"
     results["turn"].notes["index of words, made up after a turn by ours"] = f"{sorted(waited)[len(waited) // 2]:.2f} ms"
 
@@ -108,7 +112,7 @@ def _sizes(
     first, second = sizes
     for contender in contenders:
         name = contender.name
-        results["bytes-100"].of(name).samples.append(first[name])
-        results["bytes-200"].of(name).samples.append(second[name])
-        results["growth"].of(name).samples.append((second[name] - first[name]) / max(first[name] - empty[name], 1))
-        results["bytes-100"].notes[f"the tables of {name} when nothing is in them"] = f"{empty[name]:,}"
+        half, whole = (taken[name] - empty[name] for taken in (first, second))
+        results["bytes-100"].of(name).samples.append(half)
+        results["bytes-200"].of(name).samples.append(whole)
+        results["growth"].of(name).samples.append((whole - half) / max(half, 1))
