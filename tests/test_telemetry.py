@@ -43,7 +43,7 @@ async def observed(url: str, recorded: Recorded, tenant: str = "default", **opti
     """A store that is measured, with nothing going on in the background."""
     options = {"embeddings": False, **options}
     async with Memory.open(url, tenant=tenant, telemetry=recorded.telemetry, **options) as memory:
-        memory.kick = lambda: None  # type: ignore[method-assign]
+        memory._indexer.kick = lambda: None  # type: ignore[method-assign]
         recorded.reset()
         yield memory
 
