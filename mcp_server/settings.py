@@ -7,6 +7,7 @@ their meaning here; only what the server adds is read here.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import ipaddress
 import os
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,7 @@ environment:
   MEMORY_DATA_DIR                                      where the embedded database keeps its data
   MEMORY_EMBEDDINGS                                    provider:model, or none to search by words alone
   MEMORY_MCP_LOG_LEVEL                                 the same as --log-level
+  MEMORY_MCP_ADD_REFERENCES                            the same as --add-references (set to 1)
   MEMORY_MCP_TOKENS, MEMORY_MCP_PUBLIC_URL,            the same as --tokens (set to 1), --public-url,
   MEMORY_MCP_OAUTH_ISSUER, MEMORY_MCP_OAUTH_AUDIENCE   --oauth-issuer, --oauth-audience
 """
@@ -85,6 +87,7 @@ class ServerSettings:
         allow_hosts: names, beside that of `public_url` and of this machine, that requests may call it by.
         allow_origins: pages that may call it from a browser, such as `https://chat.example.com`.
         rate_limit: requests a minute for each identity; 0 means no limit, None the default.
+        add_references: offer the tool that stores documents.
     """
 
     url: str | None = None
@@ -103,6 +106,16 @@ class ServerSettings:
     allow_origins: tuple[str, ...] = ()
     rate_limit: int | None = None
     request_log: bool = False
+    add_references: bool = False
+
+    def state_key(self, environment: Mapping[str, str] = os.environ) -> bytes:
+        """What seals a question that a client carries to the process that gets its answer.
+
+        Each process of one server makes the same, of its database: the answer to a question may reach
+        any of them. A client who could make it himself would gain nothing: it is he who answers.
+        """
+        where = self.url or environment.get("MEMORY_DATABASE_URL") or environment.get("MEMORY_DATA_DIR") or "embedded"
+        return hashlib.sha256(f"memory-mcp questions\x1f{where}\x1f{self.tenant}".encode()).digest()
 
     @property
     def authenticated(self) -> bool:
@@ -137,6 +150,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         allow_origins=tuple(given.allow_origin),
         rate_limit=given.rate_limit,
         request_log=given.request_log,
+        add_references=given.add_references,
     )
     _check_network(settings, parser)
     return settings
@@ -209,6 +223,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "--user", metavar="ID", help="the user whose memory it is; without it, everybody's in the tenant"
     )
     whose.add_argument("--read-only", action="store_true", help="offer nothing that changes anything")
+    whose.add_argument(
+        "--add-references",
+        action="store_true",
+        default=environment.get("MEMORY_MCP_ADD_REFERENCES", "").lower() in {"1", "true", "yes", "on"},
+        help="let the assistant store documents too",
+    )
     how = parser.add_argument_group("how it is served")
     how.add_argument("--http", action="store_true", help="serve streamable HTTP instead of stdin and stdout")
     how.add_argument("--host", default="127.0.0.1", help="address to listen on with --http (default: 127.0.0.1)")
