@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from contextvars import Context
 
 from memory_plugin.capabilities.passages import Passages
+from memory_plugin.capabilities.vector_spaces import VectorSpaces
 from memory_plugin.errors import MemoryPluginError
 
 logger = logging.getLogger("memory_plugin")
@@ -17,12 +19,21 @@ QUIET = 0.25
 
 MAX_PAUSE = 60.0
 
+TEND_EVERY = 60.0
+"""Seconds between two looks at how large the vector spaces have grown."""
+
 
 class Indexer:
-    """Runs `catch_up` and `fill` after each `kick`; a failure is logged, and tried again later."""
+    """Runs `catch_up` and `fill` after each `kick`; a failure is logged, and tried again later.
 
-    def __init__(self, passages: Passages) -> None:
+    Args:
+        spaces: may need an index when they have grown; None leaves that to others.
+    """
+
+    def __init__(self, passages: Passages, spaces: VectorSpaces | None = None) -> None:
         self._passages = passages
+        self._spaces = spaces
+        self._tended_at = 0.0
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.last_error: MemoryPluginError | None = None
@@ -46,6 +57,7 @@ class Indexer:
             try:
                 await self._passages.catch_up()
                 await self._passages.fill()
+                await self._tend()
             except MemoryPluginError as error:
                 # the rows stay queued and are found by words: say so once, and try again later
                 if self.last_error is None:
@@ -56,6 +68,12 @@ class Indexer:
             else:
                 self.last_error = None
                 pause = QUIET
+
+    async def _tend(self) -> None:
+        """Make the index of a space that has grown large, but do not look at every turn whether one has."""
+        if self._spaces is not None and time.monotonic() - self._tended_at > TEND_EVERY:
+            self._tended_at = time.monotonic()
+            await self._spaces.tend()
 
     async def stop(self) -> None:
         """End the task; what is queued stays queued for the next process."""

@@ -21,7 +21,7 @@ from memory_plugin.ranking import Question, Reranker, Scored, Weights, fuse, rea
 from memory_plugin.ranking.periods import periods_of
 from memory_plugin.ranking.question import TIME_WORDS, possible_names
 from memory_plugin.ranking.rerank import DEPTH
-from memory_plugin.types import HIT_KINDS, Hit, HitKind, MemoryItem, Message
+from memory_plugin.types import HIT_KINDS, Hit, HitKind, Hits, MemoryItem, Message
 from memory_plugin.validation import (
     MAX_QUERY,
     clean_text,
@@ -86,7 +86,7 @@ class Recall:
         weights: Weights | None = None,
         rerank: Reranker | None = None,
         explain: bool = False,
-    ) -> list[Hit]:
+    ) -> Hits:
         """As `MemoryCore.recall`, with everything resolved."""
         text = clean_text(query, "query", limit=10 * MAX_QUERY)[:MAX_QUERY]
         size = positive_limit(limit, maximum=1000)
@@ -100,13 +100,14 @@ class Recall:
         numbers = _kind_numbers(kinds, namespace)
         conditions = self._conditions(numbers, namespace, filter, collection, scope.as_of)
         if not text.strip() or size == 0 or not numbers:
-            return []
+            return Hits()
         await self._passages.catch_up()
         chosen = weights or self._weights
         question, plain, names = await self._read(text, numbers, scope)
+        vector, words_only = await self._embed(plain)
         candidates = await self._passages.search(
             words=text,
-            vector=await self._embed(plain),
+            vector=vector,
             kinds=numbers,
             scope=scope,
             conditions=conditions,
@@ -120,7 +121,7 @@ class Recall:
         hits = await self._hits(ranked, wanted, scope.as_of, chosen)
         if rerank is not None:
             hits = (await reranked(rerank, text, hits))[:size]
-        return hits if explain else [_without_silence(hit) for hit in hits]
+        return Hits(hits if explain else map(_without_silence, hits), words_only=words_only)
 
     async def _read(self, text: str, kinds: Sequence[int], scope: Scope) -> tuple[Question, str, set[str]]:
         """The question with its cues, its text without the names of those who speak in the scope, and the names.
@@ -136,16 +137,18 @@ class Recall:
         plain = strip_names(text, known) if names else text
         return read_question(text, speakers=list(names), periods=periods), plain, known
 
-    async def _embed(self, text: str) -> list[float] | None:
-        """The query's vector; words alone must do where the embedder fails."""
+    async def _embed(self, text: str) -> tuple[list[float] | None, str | None]:
+        """The query's vector, or None and why words alone must do."""
+        if self._passages.embedder is None:
+            return None, "This store has no embedder."
         try:
             await self._passages.fill_at_once()
             vector = await self._passages.embed_query(text)
         except EmbeddingError as error:
             self.embedding_error = error
-            return None
+            return None, str(error)
         self.embedding_error = None
-        return vector
+        return vector, None if vector is not None else "The embedder knows no word of the query."
 
     def _conditions(
         self,

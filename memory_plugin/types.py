@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, NewType, TypeVar
@@ -196,6 +196,19 @@ class Hit:
     flagged: bool = False
     parts: Mapping[str, float] = field(default_factory=dict)
     neighbours: Sequence[Hit] = ()
+
+
+class Hits(list[Hit]):
+    """What recall found, the best first.
+
+    Attributes:
+        words_only: why meaning had no part in it (no embedder, or one that failed or gave no answer
+            in time); None when it had.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), *, words_only: str | None = None) -> None:
+        super().__init__(hits)
+        self.words_only = words_only
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ being indexed keeps it there.
 
 from __future__ import annotations
 
+from memory_plugin.capabilities.languages import AVERAGE_LENGTH, OF_CHUNK, OF_MEMORY, OF_MESSAGE, of_tenant
 from memory_plugin.db.database import Database, Repeat
 from memory_plugin.instruction_signs import flagged_sql
 
@@ -16,11 +17,6 @@ BATCH = 500
 """Queue rows of memories and chunks, or messages of one thread, that one statement takes."""
 
 THREADS = 20
-
-AVERAGE_LENGTH = {1: 12.0, 2: 16.0, 3: 100.0}
-"""Length in words at which BM25 neither favours nor punishes a passage, by kind: typical lengths
-of facts, conversation turns and chunks after stop words. Fixed, so that stored weights stay
-comparable while a corpus grows."""
 
 RECALL_TOOLS = ("recall", "search_references")
 """Tools whose answers are stored text already: indexing them again would echo for ever."""
@@ -48,7 +44,8 @@ stored AS (
     SET passages = c.passages + excluded.passages, total_length = c.total_length + excluded.total_length
 ), vectors AS (
     INSERT INTO {s}.embedding_queue (tenant_id, model_id, passage_id)
-    SELECT $1, m.model_id, s.id FROM stored s JOIN {s}.embedding_models m ON m.tenant_id = $1
+    SELECT $1, m.model_id, s.id
+    FROM stored s JOIN {s}.embedding_models m ON m.tenant_id = $1 AND m.retired_at IS NULL
     ON CONFLICT DO NOTHING
 )
 """
@@ -61,27 +58,32 @@ WITH taken AS (
 )
 """
 
+
+def _words(text: str) -> str:
+    """The lexemes of a text, in the languages of the tenant."""
+    return f"{{s}}.words_of({of_tenant('$2')}, {text}) AS lexemes"
+
+
 _MEMORIES = """
 , source AS (
     SELECT m.id, 1::smallint AS kind, m.user_id, m.thread_id, NULL::bigint AS seq, NULL::uuid AS document_id,
            NULL::text AS speaker, m.recorded_at AS said_at, m.superseded_at AS live_until,
            {flagged} AS flagged,
-           {s}.words($2::text::regconfig, m.content) AS lexemes
+           {words}
     FROM taken t JOIN {s}.memories m ON m.tenant_id = $1 AND m.id = t.item::uuid
 ),
-""".replace("{flagged}", flagged_sql("m.content"))
+""".replace("{flagged}", flagged_sql("m.content")).replace("{words}", _words(OF_MEMORY))
 
 _CHUNKS = """
 , source AS (
     SELECT c.id, 3::smallint AS kind, d.user_id, NULL::text AS thread_id, NULL::bigint AS seq, c.document_id,
            NULL::text AS speaker, d.updated_at AS said_at, NULL::timestamptz AS live_until,
            {flagged} AS flagged,
-           {s}.words($2::text::regconfig,
-                     d.title || E'\\n' || array_to_string(c.heading_path, E'\\n') || E'\\n' || c.text) AS lexemes
+           {words}
     FROM taken t JOIN {s}.chunks c ON c.tenant_id = $1 AND c.id = t.item::uuid
     JOIN {s}.documents d ON d.tenant_id = $1 AND d.id = c.document_id
 ),
-""".replace("{flagged}", flagged_sql("c.text"))
+""".replace("{flagged}", flagged_sql("c.text")).replace("{words}", _words(OF_CHUNK))
 
 _MESSAGES = """
 WITH taken AS (
@@ -111,11 +113,11 @@ WITH taken AS (
            coalesce(name, role) AS speaker, said_at,
            CASE WHEN marked.forgotten_at IS NOT NULL THEN '-infinity'::timestamptz END AS live_until,
            {flagged} AS flagged,
-           {s}.words($2::text::regconfig, coalesce(name || ': ', '') || text) AS lexemes
-    FROM fresh JOIN marked USING (thread_id)  -- a thread that was erased meanwhile has no row to mark
+           {words}
+    FROM fresh g JOIN marked USING (thread_id)  -- a thread that was erased meanwhile has no row to mark
     WHERE origin <> 2 AND text <> '' AND role <> 'remove' AND NOT (role = 'tool' AND name = ANY ($6))
 ),
-""".replace("{flagged}", flagged_sql("fresh.text"))
+""".replace("{flagged}", flagged_sql("g.text")).replace("{words}", _words(OF_MESSAGE))
 
 _COUNT = "SELECT count(*) FROM taken"
 
@@ -133,12 +135,16 @@ class IndexStatements:
         }
         self._statements[2] = database.sql(_MESSAGES + _STORE + _COUNT)
 
-    async def run(self, tenant: str, language: str) -> int:
-        """One batch of each kind; how many queue rows were taken, 0 when nothing is left."""
+    async def run(self, tenant: str, languages: list[str]) -> int:
+        """One batch of each kind; how many queue rows were taken, 0 when nothing is left.
+
+        Args:
+            languages: that words are read in, where the tenant has none of its own.
+        """
         taken = 0
         for row in await self._database.fetch(self._pending, tenant, repeat=Repeat.READ):
             kind = row["kind"]
-            arguments = [tenant, language, AVERAGE_LENGTH[kind], BATCH]
+            arguments = [tenant, languages, AVERAGE_LENGTH[kind], BATCH]
             if kind == 2:
                 arguments += [THREADS, list(RECALL_TOOLS)]
             taken += await self._database.fetchval(self._statements[kind], *arguments, repeat=Repeat.READ)

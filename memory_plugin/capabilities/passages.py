@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from memory_plugin.capabilities.languages import Languages, of_tenant
 from memory_plugin.capabilities.passage_index import IndexStatements
 from memory_plugin.capabilities.passage_search import (
     CANDIDATES,
@@ -61,13 +62,18 @@ class Backlog:
 
 
 _QUERY_TERMS = """
-WITH terms AS (SELECT lexeme, {s}.term_id(lexeme) AS term FROM unnest({s}.words($2::text::regconfig, $3)))
+WITH terms AS (SELECT lexeme, {s}.term_id(lexeme) AS term FROM {s}.query_words({languages}, $3) AS lexeme)
 SELECT t.lexeme, t.term, k.kind, coalesce(s.passages, 0) AS containing, coalesce(c.passages, 0) AS passages,
-       t.lexeme IN (SELECT lexeme FROM unnest({s}.words($2::text::regconfig, $5))) AS is_name
+       t.lexeme IN (SELECT {s}.query_words({languages}, $5)) AS is_name
 FROM terms t
 CROSS JOIN unnest($4::smallint[]) AS k (kind)
 LEFT JOIN {s}.term_statistics s ON s.tenant_id = $1 AND s.kind = k.kind AND s.term = t.term
 LEFT JOIN {s}.corpus_statistics c ON c.tenant_id = $1 AND c.kind = k.kind
+""".replace("{languages}", of_tenant("$2"))
+
+_TIME_WORDS = f"""
+SELECT array_agg(DISTINCT lexeme ORDER BY lexeme)
+FROM unnest({of_tenant("$2")}) AS l (name), unnest({{s}}.words(l.name::regconfig, $3))
 """
 
 # by the first word of the name, case folded; whoever has a role for a name is no speaker (see the index)
@@ -94,12 +100,13 @@ class Passages:
     """Indexes what the other capabilities wrote, and nominates candidates for a query.
 
     Args:
-        language: PostgreSQL text search configuration, for stemming and stop words.
+        language: PostgreSQL text search configurations, for stemming and stop words; several with commas between.
         embedder: gives the vectors; None ranks by words alone.
         query_seconds: how long a search waits for the vector of its query.
 
     Attributes:
         vectors: of the passages and of queries.
+        languages: that words are read in.
     """
 
     def __init__(
@@ -113,7 +120,7 @@ class Passages:
     ) -> None:
         self._database = database
         self._tenant = tenant
-        self._language = language
+        self.languages = Languages(database, tenant=tenant, setting=language)
         self.vectors = Vectors(database, tenant=tenant, embedder=embedder, query_seconds=query_seconds)
         self._index = IndexStatements(database)
         self._terms = database.sql(_QUERY_TERMS)
@@ -128,7 +135,7 @@ class Passages:
     async def catch_up(self) -> int:
         """Put everything that is queued into the index by words; how many queue rows were taken."""
         total = 0
-        while taken := await self._index.run(self._tenant, self._language):
+        while taken := await self._index.run(self._tenant, self.languages.setting):
             total += taken
         return total
 
@@ -176,7 +183,7 @@ class Passages:
     async def query_terms(self, words: str, kinds: Sequence[int], names: Iterable[str] = ()) -> Sequence[Record]:
         """The lexemes of a query, in how many passages of each kind they stand, and whether they are of a name."""
         return await self._database.fetch(
-            self._terms, self._tenant, self._language, words, list(kinds), " ".join(names), repeat=Repeat.READ
+            self._terms, self._tenant, self.languages.setting, words, list(kinds), " ".join(names), repeat=Repeat.READ
         )
 
     async def speakers(self, names: Sequence[str], scope: Scope) -> dict[str, str]:
@@ -197,10 +204,9 @@ class Passages:
         """The words as a condition on lexemes, any of them, in the language of the store."""
         if self._time_words is None:
             lexemes = await self._database.fetchval(
-                self._database.sql(
-                    "SELECT array_agg(lexeme ORDER BY lexeme) FROM unnest({s}.words($1::text::regconfig, $2))"
-                ),
-                self._language,
+                self._database.sql(_TIME_WORDS),
+                self._tenant,
+                self.languages.setting,
                 words,
                 repeat=Repeat.READ,
             )

@@ -152,8 +152,8 @@ def recall(
         hits = await core.recall(
             query, user_id=user, thread_id=thread, kinds=wanted, limit=limit, since=start, until=end, as_of=then
         )
-        if hits and core.embedder is not None and not any("meaning" in hit.parts for hit in hits):
-            session.output.note("Found by words alone: `memory-plugin doctor` says whether the embedder works.")
+        if core.embedder is not None and hits.words_only is not None:
+            session.output.note(f"Found by words alone: {hits.words_only}")
         return hits
 
     hits = session.run(work)

@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import Field
 
-from memory_plugin.types import Hit
+from memory_plugin.types import Hit, Hits
 
 if TYPE_CHECKING:
     from memory_plugin.bridge import Bridge
@@ -99,7 +99,7 @@ class _Verbs:
             # the model has this conversation before it, the question itself among it
             present = await self._core.conversations.messages(str(thread), limit=IN_CONTEXT)
             in_context = {str(message.id) for message in present}
-            hits = [hit for hit in hits if hit.id not in in_context]
+            hits = Hits(hit for hit in hits if hit.id not in in_context)
         return render_hits(hits[:LIMIT], nothing="Nothing is remembered about that.")
 
     async def search_references(self, query: Query, config: RunnableConfig) -> str:
