@@ -203,6 +203,7 @@ class MemoryCore(Carried, Remembers, ManyTenants):
         from memory_plugin.capabilities.working_memory import WorkingMemories
         from memory_plugin.indexer import Indexer
         from memory_plugin.recall import Recall
+        from memory_plugin.similar import SimilarFacts
 
         database, tenant = self.database, self.tenant
         self.passages = Passages(database, tenant=tenant, language=self.settings.language, embedder=self.embedder)
@@ -216,7 +217,13 @@ class MemoryCore(Carried, Remembers, ManyTenants):
             catch_up=self.passages.catch_up,
         )
         self.checkpoints = Checkpoints(database, tenant=tenant)
-        self.memories = Memories(database, tenant=tenant, user_id=self.user_id, secrets=self.settings.secrets)
+        self.memories = Memories(
+            database,
+            tenant=tenant,
+            user_id=self.user_id,
+            secrets=self.settings.secrets,
+            near=SimilarFacts(database, self.passages, tenant=tenant),
+        )
         self.references = References(
             database, tenant=tenant, user_id=self.user_id, changed=self.kick, search=self.search_references
         )

@@ -41,6 +41,8 @@ class Remembers(ABC):
         importance: float = 0.5,
         trust: Trust = "user",
         secrets: SecretsPolicy | None = None,
+        similar: bool = True,
+        merge: bool = False,
     ) -> MemoryItem:
         """Store a fact for a user, a thread, an agent, or everyone of the tenant.
 
@@ -59,6 +61,8 @@ class Remembers(ABC):
             importance: 0 to 1, a tie-breaker in recall.
             trust: who vouches for it.
             secrets: what happens to credentials in it: "refuse", "redact" or "allow"; None takes MEMORY_SECRETS.
+            similar: name in the answer's `similar` facts of the namespace that say nearly the same.
+            merge: make it the next version of a fact that says the same and perhaps more, or less.
 
         Raises:
             SecretRefusedError: it holds what looks like a credential; nothing was written.
@@ -81,6 +85,8 @@ class Remembers(ABC):
             importance=importance,
             trust=trust,
             secrets=secrets,
+            similar=similar,
+            merge=merge,
         )
         self.kick()
         return item

@@ -8,6 +8,8 @@ without a `value` reads `{"content": text}` there.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from memory_plugin.capabilities import memory_sql as sql
-from memory_plugin.capabilities.memory_facts import Fact, fact_of
+from memory_plugin.capabilities.memory_facts import Fact, FindNear, Near, fact_of
 from memory_plugin.capabilities.memory_filters import prefix_condition
 from memory_plugin.capabilities.memory_items import MemoryItems
 from memory_plugin.capabilities.memory_values import (
@@ -27,7 +29,7 @@ from memory_plugin.capabilities.memory_values import (
 )
 from memory_plugin.capabilities.memory_writes import LIVE, MemoryWrites, fill
 from memory_plugin.db.database import Database, Repeat
-from memory_plugin.errors import ConflictError, InvalidInputError
+from memory_plugin.errors import ConflictError, InvalidInputError, MemoryPluginError
 from memory_plugin.types import MemoryItem, MemoryScope, Page, SecretsPolicy, Source, Trust, uuid7
 from memory_plugin.validation import (
     clean_text,
@@ -37,6 +39,11 @@ from memory_plugin.validation import (
     optional_identifier,
     positive_limit,
 )
+
+logger = logging.getLogger("memory_plugin")
+
+MOST_SIMILAR = 3
+"""Facts like a new one that are reported."""
 
 
 class Memories:
@@ -53,11 +60,13 @@ class Memories:
         tenant: str,
         user_id: str | None = None,
         secrets: SecretsPolicy = "refuse",
+        near: FindNear | None = None,
     ) -> None:
         self._database = database
         self._tenant = tenant
         self._user_id = user_id
         self._secrets: SecretsPolicy = secrets
+        self._near = near
         self._writes = MemoryWrites(database, tenant)
         self.items = MemoryItems(database, tenant=tenant)
         self._remember = database.sql(sql.REMEMBER)
@@ -93,6 +102,8 @@ class Memories:
         valid_from: datetime | None = None,
         valid_to: datetime | None = None,
         secrets: SecretsPolicy | None = None,
+        similar: bool = False,
+        merge: bool = False,
     ) -> MemoryItem:
         """Store a fact; `status` says what became of it.
 
@@ -119,6 +130,9 @@ class Memories:
             trust: who vouches for it.
             valid_from, valid_to: when it is true.
             secrets: what happens to credentials in it, instead of what the settings say.
+            similar: look for facts of the namespace that say nearly the same, and report them.
+            merge: where one of these says all that this one says, or the other way round, make this
+                its next version; only without a name of its own.
 
         Raises:
             SecretRefusedError: it holds a credential, and those are refused; nothing was written.
@@ -145,7 +159,30 @@ class Memories:
             valid_from=valid_from,
             valid_to=valid_to,
         )
-        return await self._store(fact)
+        if merge and fact.is_named:
+            raise InvalidInputError("Give either a name for the fact (key, subject and attribute) or merge=True.")
+        if self._near is None or not (similar or merge):
+            return await self._store(fact)
+        if merge:
+            near = await self._near(fact)
+            twin = next((each.fact for each in near if each.repeats), None)
+            item = await self._store(fact if twin is None else replace(fact, keys=[twin.key], is_named=True))
+        else:
+            item, near = await self._store_and_look(fact, self._near)
+        if item.status == "duplicate":
+            return item
+        others = [each.fact for each in near if each.fact.id != item.id]
+        return replace(item, similar=tuple(others[:MOST_SIMILAR]))
+
+    async def _store_and_look(self, fact: Fact, find: FindNear) -> tuple[MemoryItem, list[Near]]:
+        """Both at once: looking must not delay the write."""
+        looking = asyncio.ensure_future(_found(find, fact))
+        try:
+            item = await self._store(fact)
+        except BaseException:
+            looking.cancel()
+            raise
+        return item, await looking
 
     async def _store(self, fact: Fact) -> MemoryItem:
         row_id = uuid7()
@@ -301,3 +338,12 @@ class Memories:
     async def sweep_expired(self) -> int:
         """Erase the memories whose lifetime is over; how many there were."""
         return await self.items.sweep_expired()
+
+
+async def _found(find: FindNear, fact: Fact) -> list[Near]:
+    """What is near; a fact is not lost for want of an answer to that."""
+    try:
+        return await find(fact)
+    except MemoryPluginError as error:
+        logger.warning("A fact was stored, but not compared with others: %s", error)
+        return []

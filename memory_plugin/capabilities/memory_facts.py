@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
@@ -21,7 +21,7 @@ from memory_plugin.capabilities.memory_values import (
 )
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.screening import screened
-from memory_plugin.types import Finding, MemoryScope, Namespace, SecretsPolicy, Source, Trust
+from memory_plugin.types import Finding, MemoryScope, Namespace, SecretsPolicy, SimilarMemory, Source, Trust
 from memory_plugin.validation import clean_text, identifier, moment, namespace_path, optional_identifier
 
 THREADS_ROOT = "threads"
@@ -51,6 +51,18 @@ class Fact:
     valid_from: datetime | None
     valid_to: datetime | None
     findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A fact that says nearly the same; `repeats` where one of the two says all that the other does."""
+
+    fact: SimilarMemory
+    repeats: bool
+
+
+FindNear = Callable[[Fact], Awaitable[list[Near]]]
+"""Finds the facts that say nearly the same as a new one, the nearest first."""
 
 
 def fact_of(

@@ -36,6 +36,7 @@ class Remembering(Protocol):
         key: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         valid_from: datetime | None = None,
+        similar: bool = True,
     ) -> MemoryItem:
         """Store a fact."""
 
@@ -108,6 +109,7 @@ async def _remembered(memory: Remembering, fact: Fact) -> WriteStatus:
         key=fact.key,
         metadata=fact.metadata,
         valid_from=fact.valid_from,
+        similar=False,
     )
     assert item.status is not None  # on the answer of a write it is set
     return item.status
