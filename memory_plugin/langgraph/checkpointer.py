@@ -37,7 +37,7 @@ from memory_plugin.langgraph.faces import FacedSaver
 from memory_plugin.langgraph.known import KnownMessages, KnownThread
 from memory_plugin.langgraph.names import original_name, stored_name
 from memory_plugin.langgraph.opening import Done, Opening
-from memory_plugin.langgraph.plan import PreparedPut, blobs_of, take_list
+from memory_plugin.langgraph.plan import PreparedPut, TakenList, blobs_of, take_list
 from memory_plugin.langgraph.putting import Putting
 from memory_plugin.validation import identifier
 
@@ -212,9 +212,9 @@ class ConversationSaver(FacedSaver):
             for name in sorted(values, key=lambda name: name != self._channel)
             if name in versions and name not in unchanged and codec.is_messages(values[name])
         }
-        blobs = blobs_of(codec, values, new_versions, changed=True)
+        blobs = blobs_of(codec, values, new_versions, changed=True, lists=lists)
         root = namespace == ""
-        length = self._length(known, parent_id, values, versions, unchanged) if root else None
+        length = self._length(known, parent_id, values, lists, versions, unchanged) if root else None
         buffer = None
         if root and not all(is_own_channel(name) or name == self._channel for name in new_versions):
             buffer = buffer_of(
@@ -248,6 +248,7 @@ class ConversationSaver(FacedSaver):
         known: KnownThread,
         parent_id: str | None,
         values: Mapping[str, Any],
+        lists: Mapping[str, TakenList],
         versions: Mapping[str, Any],
         unchanged: Mapping[str, Any],
     ) -> int | None:
@@ -256,8 +257,7 @@ class ConversationSaver(FacedSaver):
         if channel in unchanged:
             return None
         if channel in versions and channel in values:
-            conversation = values[channel]
-            return len(conversation) if conversation == [] or self._codec.is_messages(conversation) else None
+            return len(values[channel]) if channel in lists or values[channel] == [] else None
         parent = known.checkpoints.get(("", parent_id or ""))
         return None if parent is not None and channel not in parent.spans else 0
 

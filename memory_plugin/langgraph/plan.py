@@ -6,7 +6,7 @@ known of the thread at that moment, which messages are rows already and which ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,12 +131,17 @@ def take_list(
 
 
 def blobs_of(
-    codec: ValueCodec, values: Mapping[str, Any], versions: Mapping[str, Any], *, changed: bool
+    codec: ValueCodec,
+    values: Mapping[str, Any],
+    versions: Mapping[str, Any],
+    *,
+    changed: bool,
+    lists: Collection[str] = (),
 ) -> list[StoredBlob]:
-    """The values of these versions that are not message lists."""
+    """The values of these versions that are not message lists; `lists` are known to be such."""
     blobs = []
     for channel, version in versions.items():
-        if channel in values and not codec.is_messages(values[channel]):
+        if channel in values and channel not in lists and not codec.is_messages(values[channel]):
             stored = codec.dump(values[channel])
             blobs.append(StoredBlob(stored_name(channel), str(stored_version(version)), *stored, changed))
     return blobs
