@@ -24,7 +24,7 @@ from memory_plugin.remembering import Remembers
 from memory_plugin.settings import Settings, get_settings
 from memory_plugin.sync import SyncProxy
 from memory_plugin.tenants import ManyTenants, Views
-from memory_plugin.types import HIT_KINDS, Hit, HitKind
+from memory_plugin.types import HIT_KINDS, HitKind, Hits
 from memory_plugin.validation import identifier, one_of
 
 if TYPE_CHECKING:
@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from memory_plugin.capabilities.checkpoints import Checkpoints
     from memory_plugin.capabilities.conversations import Conversations
     from memory_plugin.capabilities.erasure import Erasure
+    from memory_plugin.capabilities.languages import Languages
     from memory_plugin.capabilities.memories import Memories
     from memory_plugin.capabilities.passages import Passages
     from memory_plugin.capabilities.references import References
     from memory_plugin.capabilities.retention import Retentions
     from memory_plugin.capabilities.tokens import Tokens
     from memory_plugin.capabilities.user_memory import UserMemories
+    from memory_plugin.capabilities.vector_spaces import VectorSpaces
     from memory_plugin.capabilities.working_memory import WorkingMemories
     from memory_plugin.embedding import Embedder
     from memory_plugin.errors import EmbeddingError, MemoryPluginError
@@ -54,6 +56,8 @@ class MemoryCore(Carried, Remembers, ManyTenants):
 
     embedder: Embedder | None
     passages: Passages
+    spaces: VectorSpaces
+    languages: Languages
     conversations: Conversations
     checkpoints: Checkpoints
     memories: Memories
@@ -196,24 +200,35 @@ class MemoryCore(Carried, Remembers, ManyTenants):
         from memory_plugin.capabilities.forgetting import Forgetting
         from memory_plugin.capabilities.memories import Memories
         from memory_plugin.capabilities.passages import Passages
-        from memory_plugin.capabilities.references import References
+        from memory_plugin.capabilities.references import Fetcher, References
         from memory_plugin.capabilities.retention import Retentions
         from memory_plugin.capabilities.tokens import Tokens
         from memory_plugin.capabilities.user_memory import UserMemories
+        from memory_plugin.capabilities.vector_spaces import VectorSpaces
         from memory_plugin.capabilities.working_memory import WorkingMemories
         from memory_plugin.indexer import Indexer
         from memory_plugin.recall import Recall
         from memory_plugin.similar import SimilarFacts
 
         database, tenant = self.database, self.tenant
-        self.passages = Passages(database, tenant=tenant, language=self.settings.language, embedder=self.embedder)
-        self._indexer = Indexer(self.passages)
+        self.passages = Passages(
+            database,
+            tenant=tenant,
+            language=self.settings.language,
+            embedder=self.embedder,
+            query_seconds=self.settings.embedding_timeout,
+        )
+        self.spaces = VectorSpaces(
+            database, tenant=tenant, vectors=self.passages.vectors, index_from=self.settings.vector_index_from
+        )
+        self.languages = self.passages.languages
+        self._indexer = Indexer(self.passages, self.spaces)
         self.conversations = Conversations(
             database,
             tenant=tenant,
             user_id=self.user_id,
             changed=self.kick,
-            language=self.settings.language,
+            language=self.passages.languages.setting[0],
             catch_up=self.passages.catch_up,
         )
         self.checkpoints = Checkpoints(database, tenant=tenant)
@@ -225,7 +240,12 @@ class MemoryCore(Carried, Remembers, ManyTenants):
             near=SimilarFacts(database, self.passages, tenant=tenant),
         )
         self.references = References(
-            database, tenant=tenant, user_id=self.user_id, changed=self.kick, search=self.search_references
+            database,
+            tenant=tenant,
+            user_id=self.user_id,
+            changed=self.kick,
+            search=self.search_references,
+            fetcher=Fetcher.of(self.settings),
         )
         self.working_memory = WorkingMemories(database, tenant=tenant)
         self.user_memory = UserMemories(database, tenant=tenant)
@@ -282,9 +302,10 @@ class MemoryCore(Carried, Remembers, ManyTenants):
         weights: Weights | None = None,
         rerank: Reranker | None = None,
         explain: bool = False,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Facts, messages and passages that answer the query, the best first.
 
+        The answer is a list; its `words_only` says why meaning had no part in it, where it had none.
         An empty query, or one of stop words alone without an embedder, finds nothing.
 
         Args:
@@ -333,7 +354,7 @@ class MemoryCore(Carried, Remembers, ManyTenants):
         user_id: str | None = None,
         limit: int = 8,
         filter: Mapping[str, Any] | None = None,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Passages of the reference documents, the best first, each with its citation."""
         return await self.recall(
             query, user_id=user_id, kinds=("reference",), limit=limit, filter=filter, collection=collection

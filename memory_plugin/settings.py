@@ -51,6 +51,12 @@ class Settings(BaseSettings):
         description="'provider:model' for a LangChain embedder, "
         "'none' for words alone; unset means the offline default",
     )
+    embedding_timeout: float = Field(
+        default=5.0, gt=0, description="seconds that a search waits for the vector of its query; then words alone"
+    )
+    vector_index_from: int = Field(
+        default=20_000, ge=0, description="vectors of a model from which on they get an index by themselves; 0 is never"
+    )
     pool_size: int = Field(default=8, ge=1, le=1000, description="connections kept at the most")
     connect_timeout: float = Field(default=10.0, gt=0, description="seconds to wait for a connection")
     statement_timeout: float | None = Field(
@@ -63,7 +69,7 @@ class Settings(BaseSettings):
         default=True,
         description="use named prepared statements; set to false behind a pooler that does not track them",
     )
-    language: str = Field(default="english", description="text search configuration for stemming and stop words")
+    language: str = Field(default="english", description="text search configurations for stemming and stop words")
     secrets: SecretsPolicy = Field(
         default="refuse", description="what happens to credentials in facts: refuse, redact or allow"
     )
@@ -88,6 +94,20 @@ class Settings(BaseSettings):
     retention_every: Duration | None = Field(
         default=None, description="how often an open store applies retention by itself, such as 1h; unset means never"
     )
+    reference_urls: str | None = Field(
+        default=None,
+        description="hosts whose documents may be fetched, with commas, such as docs.example.com, *.example.org, "
+        "http://10.0.0.7:8080, or * for all; unset fetches nothing",
+    )
+    reference_networks: str | None = Field(
+        default=None,
+        description="networks that are not public and may be fetched from all the same, with commas, "
+        "such as 10.0.0.0/8",
+    )
+    reference_url_timeout: float = Field(
+        default=30.0, gt=0, le=3600, description="seconds in which a document must have been fetched"
+    )
+    reference_url_bytes: int = Field(default=33_554_432, gt=0, description="bytes that a document from a URL may have")
     telemetry: bool | InstanceOf[Telemetry] = Field(
         default=False, description="give spans and measurements to OpenTelemetry"
     )

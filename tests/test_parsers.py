@@ -237,7 +237,8 @@ def test_an_empty_document_is_refused(data: bytes | str) -> None:
 def test_limits_name_themselves() -> None:
     assert "ParseLimits.max_bytes" in refusal(b"x" * 11, "a.txt", limits=ParseLimits(max_bytes=10))
     assert "ParseLimits.max_bytes" in refusal("é" * 6, "a.txt", limits=ParseLimits(max_bytes=10))
-    assert "ParseLimits.max_characters" in refusal("x" * 11, "a.txt", limits=ParseLimits(max_characters=10))
+    assert "ParseLimits.max_rebuilt_bytes" in refusal("<p>x", "a.html", limits=ParseLimits(max_rebuilt_bytes=3))
+    assert "ParseLimits.max_values" in refusal("[1,2,3,4]", "a.json", limits=ParseLimits(max_values=3))
     assert "ParseLimits.max_characters" in refusal('{"a": "12345"}', "a.json", limits=ParseLimits(max_characters=5))
     assert "ParseLimits.max_chunks" in refusal("# a\n\nb\n\n# c\n\nd", "a.md", limits=ParseLimits(max_chunks=1))
     assert "ParseLimits.max_chunks" in refusal("<p>a" * 60, "a.html", limits=ParseLimits(max_chunks=1))
@@ -676,21 +677,21 @@ def test_an_archive_of_very_many_parts_is_refused() -> None:
 def test_a_zip_bomb_is_refused_by_what_it_declares() -> None:
     data = word_archive("<w:p><w:r><w:t>" + "a" * 3_000_000 + "</w:t></w:r></w:p>")
     assert len(data) < 10_000
-    assert "bytes when unpacked" in refusal(data, "a.docx", limits=ParseLimits(max_bytes=1_000_000))
+    assert "bytes when unpacked" in refusal(data, "a.docx", limits=ParseLimits(max_rebuilt_bytes=1_000_000))
 
 
 def test_a_zip_bomb_that_lies_about_its_size_is_refused() -> None:
     data = bytearray(word_archive("<w:p><w:r><w:t>" + "a" * 3_000_000 + "</w:t></w:r></w:p>"))
     directory = data.rindex(b"PK\x01\x02")
     data[directory + 24 : directory + 28] = (1000).to_bytes(4, "little")
-    refusal(bytes(data), "a.docx", limits=ParseLimits(max_bytes=1_000_000))
+    refusal(bytes(data), "a.docx", limits=ParseLimits(max_rebuilt_bytes=1_000_000))
 
 
 def test_all_parts_of_a_word_document_share_one_limit() -> None:
     namespace = b"http://schemas.openxmlformats.org/wordprocessingml/2006/main"
     notes = b'<w:footnotes xmlns:w="%s">%s</w:footnotes>' % (namespace, b" " * 600_000)
     data = word_archive(" " * 600_000, footnotes=notes)
-    assert "bytes when unpacked" in refusal(data, "a.docx", limits=ParseLimits(max_bytes=1_000_000))
+    assert "bytes when unpacked" in refusal(data, "a.docx", limits=ParseLimits(max_rebuilt_bytes=1_000_000))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memory_plugin.capabilities import reference_writer
 from memory_plugin.capabilities.passages import Passages
 from memory_plugin.capabilities.reference_files import MAX_BYTES, find_files
 from memory_plugin.capabilities.references import Progress, References
@@ -228,7 +229,7 @@ class TestAdding:
         large = tmp_path / "large.txt"
         with large.open("wb") as file:
             file.truncate(MAX_BYTES + 1)
-        with pytest.raises(ContentTooLargeError, match="32 MiB"):
+        with pytest.raises(ContentTooLargeError, match="128 MiB"):
             await references.add(large)
 
     async def test_a_file_name_that_is_no_text(self, references: References, tmp_path: Path) -> None:
@@ -396,6 +397,23 @@ class TestVersions:
         assert [chunk.citation.line for chunk in chunks] == [1, 2, 3]
         assert document.chunk_count == 3
         assert (await rows(database))["chunks"] == 2
+
+    async def test_a_long_document_is_written_in_batches_that_leave_no_seam(
+        self, references: References, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reference_writer, "_BATCH", 3)
+        first = [f"line {number % 7}" for number in range(20)]
+        document = await references.add(text="\n".join(first), source="s")
+        before = await references.chunks(document.id)
+        assert [chunk.text for chunk in before] == first
+        assert [chunk.ordinal for chunk in before] == list(range(20))
+        second = ["new", *first[:10], "newer", *first[3:9]]
+        assert (await references.add(text="\n".join(second), source="s")).chunk_count == len(second)
+        after = await references.chunks(document.id)
+        assert [chunk.text for chunk in after] == second
+        known = {chunk.text: chunk.id for chunk in before}
+        assert all(known.get(chunk.text, chunk.id) == chunk.id for chunk in after)
+        assert (await rows(database))["chunks"] == 9
 
     async def test_old_versions_can_still_be_read(self, references: References) -> None:
         document = await references.add(text="one\ntwo", source="s", title="First")
@@ -852,9 +870,14 @@ class TestManyFiles:
         (folder / "self").symlink_to(folder / "self")
         (folder / "broken.md").symlink_to(folder / "gone.md")
         (folder / "sub" / "twin").symlink_to(folder / "sub" / "deep")
-        for paths in ([folder], [str(folder / "**" / "*.md")]):
-            report = await asyncio.wait_for(references.add_many(paths), 30)
-            assert report.failed == []
+        report = await asyncio.wait_for(references.add_many([folder]), 30)
+        assert {(Path(name).name, reason[:18]) for name, reason in report.failed} == {
+            ("up", "The link leads bac"),
+            ("self", "The link leads to "),
+            ("broken.md", "The link leads to "),
+        }
+        report = await asyncio.wait_for(references.add_many([str(folder / "**" / "*.md")]), 30)
+        assert [Path(name).name for name, _ in report.failed] == ["broken.md"]
         assert len((await references.list()).items) == 3
 
     async def test_one_bad_file_stops_nothing(self, database: Database, folder: Path) -> None:

@@ -10,13 +10,17 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memory_plugin.errors import ContentTooLargeError, DocumentError, InvalidInputError
 
-MAX_BYTES = 32 * 1024 * 1024
+if TYPE_CHECKING:
+    from memory_plugin.parsers import PageText
+
+MAX_BYTES = 128 * 1024 * 1024
 """Size a document may have."""
 
 UNTITLED = "Untitled"
@@ -27,35 +31,39 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 PathLike = str | os.PathLike[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Content:
     """A document as it came, what it is called, and where it is from.
 
     `source` tells the document from all others of its collection and stays the same through its
-    versions; `digest` is the SHA-256 of the bytes, of a text those of its UTF-8.
+    versions; `digest` is the SHA-256 of the bytes, of a text those of its UTF-8. `pages` is what a
+    document loader gave, instead of data. `media_type` is what the place it was fetched from declared.
     """
 
     data: bytes | str
     name: str
     source: str
     digest: bytes
+    pages: Sequence[PageText] | None = None
+    media_type: str | None = None
+
+    def forget_data(self) -> None:
+        """Let the bytes go, once the text is read from them."""
+        self.data = b""
 
 
 @dataclass(slots=True)
 class Found:
-    """The files that were found, each once, and what was named but gave none, with the reason."""
+    """The files and URLs that were found, each once, and what was named but gave none, with the reason."""
 
     files: list[Path] = field(default_factory=list)
+    urls: list[str] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
 
 
-def refuse_url(value: object) -> None:
-    """Raise InvalidInputError when the value is a URL: the store fetches nothing."""
-    if isinstance(value, str) and _URL.match(value):
-        raise InvalidInputError(
-            f"{value[:200]!r} is a URL, and fetching is not enabled: download it and add the file, "
-            "or pass its content as data= with source= set to the URL."
-        )
+def is_url(value: object) -> bool:
+    """Whether the value names a place on a network, in whatever scheme."""
+    return isinstance(value, str) and _URL.match(value) is not None
 
 
 def path_text(path: PathLike) -> str:
@@ -143,7 +151,10 @@ class _Search:
         """Take what one argument names."""
         name = str(path)
         try:
-            refuse_url(path)
+            if is_url(path):
+                if name not in self.found.urls:
+                    self.found.urls.append(name)
+                return
             place = Path(path).expanduser()
             if place.is_dir():
                 self._take_all(name, self._walk(place))
@@ -157,9 +168,12 @@ class _Search:
     def _take_all(self, name: str, files: Iterator[Path]) -> None:
         count, self._repeated = 0, False
         for file in files:
-            if file.suffix.lower() in self._extensions and file.is_file():
+            known = file.suffix.lower() in self._extensions
+            if known and file.is_file():
                 count += 1
                 self._take(file)
+            elif file.is_symlink() and (reason := _dead_link(file, known)):
+                self._problem(str(file), reason)
         if not count and not self._repeated:
             self._problem(name, "Nothing here is a document of a known kind: check the path, or name the file itself.")
 
@@ -186,6 +200,8 @@ class _Search:
     def _walk(self, folder: Path) -> Iterator[Path]:
         for root, folders, files in os.walk(folder, onerror=self._unreadable, followlinks=True):
             if not self._enter(root):
+                if _leads_back(root):
+                    self._problem(root, "The link leads back to a folder that it is in: it was not followed.")
                 folders.clear()
                 continue
             folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -209,3 +225,23 @@ class _Search:
 
     def _problem(self, name: str, reason: str) -> None:
         self.found.problems.append((path_text(name), reason))
+
+
+def _dead_link(file: Path, known: bool) -> str | None:
+    """What is wrong with a link that is no file; None where it says nothing to whoever adds documents."""
+    try:
+        file.stat()
+    except FileNotFoundError:
+        return "The link leads to a file that is not there." if known else None
+    except (OSError, RuntimeError):
+        return "The link leads to itself, directly or through others: it was not followed."
+    return None
+
+
+def _leads_back(folder: str) -> bool:
+    """Whether a folder is a link to one that it is in."""
+    if not os.path.islink(folder):  # noqa: PTH114 - names that os.walk made
+        return False
+    parent = os.path.realpath(os.path.dirname(folder))  # noqa: PTH120 - likewise
+    target = os.path.realpath(folder)
+    return parent == target or parent.startswith(target.rstrip(os.sep) + os.sep)

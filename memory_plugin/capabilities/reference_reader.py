@@ -40,7 +40,7 @@ WHERE d.tenant_id = $1 AND ($2::text IS NULL OR d.user_id IS NULL OR d.user_id =
 ORDER BY d.id DESC LIMIT $5
 """
 
-_CHUNK = """
+CHUNK = """
 SELECT c.id, c.document_id, p.ordinal, c.text, c.heading_path, c.tokens, v.title, p.version,
        (d.metadata || c.metadata)::text AS metadata, d.source, d.collection, d.user_id, d.media_type, v.created_at,
        p.span_start, p.span_end, p.page, p.line
@@ -51,13 +51,13 @@ JOIN {s}.document_versions v
   ON v.tenant_id = p.tenant_id AND v.document_id = p.document_id AND v.version = p.version
 """
 
-_CHUNKS = f"""{_CHUNK}
+_CHUNKS = f"""{CHUNK}
 WHERE p.tenant_id = $1 AND p.document_id = $2 AND ($3::text IS NULL OR d.user_id IS NULL OR d.user_id = $3)
   AND p.version = coalesce($4, d.version) AND p.ordinal >= $5
 ORDER BY p.ordinal LIMIT $6
 """
 
-_ONE_CHUNK = f"""{_CHUNK}
+_ONE_CHUNK = f"""{CHUNK}
 WHERE p.tenant_id = $1 AND p.chunk_id = $2 AND ($3::text IS NULL OR d.user_id IS NULL OR d.user_id = $3)
   AND ($4::uuid IS NULL OR p.document_id = $4) AND ($5::integer IS NULL OR p.version = $5)
 ORDER BY p.version DESC, p.ordinal LIMIT 1
@@ -208,7 +208,7 @@ class ReferenceReader(ReferenceAccess):
         )
         if not rows and not start and limit != 0:  # a document without passages is never stored
             raise no_document(number, version)
-        return [_chunk(row) for row in rows]
+        return [chunk_of(row) for row in rows]
 
     async def chunk(
         self, chunk_id: UUID | str, *, version: int | None = None, user_id: str | None = None
@@ -250,7 +250,7 @@ class ReferenceReader(ReferenceAccess):
                 f"There is no passage {chunk_id}{f' in version {version}' if version else ''}: "
                 "its document was removed, or that version pruned. Search again."
             )
-        return _chunk(row)
+        return chunk_of(row)
 
     async def hydrate(self, ids: Sequence[UUID]) -> dict[UUID, StoredChunk]:
         """The passages by id, at their first place in the current version; what is gone is left out.
@@ -260,7 +260,7 @@ class ReferenceReader(ReferenceAccess):
         if not ids:
             return {}
         rows = await self._database.fetch(self._hydrate, self._tenant, [str(one) for one in ids], repeat=Repeat.READ)
-        return {row["id"]: _chunk(row) for row in rows}
+        return {row["id"]: chunk_of(row) for row in rows}
 
 
 def document_of(row: Record) -> Document:
@@ -268,7 +268,8 @@ def document_of(row: Record) -> Document:
     return Document(**{**row, "metadata": loads_exact(row["metadata"])})
 
 
-def _chunk(row: Record) -> StoredChunk:
+def chunk_of(row: Record) -> StoredChunk:
+    """A row of CHUNK as a value."""
     citation = Citation(
         uri=f"memory://reference/{row['document_id']}/{row['version']}#{row['id']}",
         title=row["title"],

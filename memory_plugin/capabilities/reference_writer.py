@@ -1,4 +1,4 @@
-"""From a document's bytes to its rows: parsing in a worker, then one transaction.
+"""From a prepared document to its rows, in one transaction.
 
 A chunk is known by the hash of its headings and its text. What a new version has in common with
 the stored ones keeps its rows, and with them its place in the search index and its vector.
@@ -6,32 +6,23 @@ the stored ones keeps its rows, and with them its place in the search index and 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from memory_plugin.capabilities.reference_files import UNTITLED, Content
+from memory_plugin.capabilities.reference_files import Content
+from memory_plugin.capabilities.reference_preparing import Passage, Prepared
 from memory_plugin.db.database import Connection, Database, Record, Repeat
-from memory_plugin.errors import DatabaseError, DocumentError, InvalidInputError, MemoryPluginError
-from memory_plugin.jsonable import RESERVED_KEYS, dumps_exact, jsonb_text, loads_exact
-from memory_plugin.readable import readable
-from memory_plugin.types import Chunk, Document, ParsedDocument, uuid7
-from memory_plugin.validation import replace_unstorable
+from memory_plugin.errors import DatabaseError
+from memory_plugin.jsonable import jsonb_text, loads_exact
+from memory_plugin.types import Document, uuid7
 
 T = TypeVar("T")
 
-MAX_TITLE = 1_000
-"""Characters a title may have; one that a parser found is cut."""
-
 _DEADLOCKS = {"40P01", "40001"}
 
-_LINE = 80
-"""Characters of the text that stand for a missing title."""
-
-_BETWEEN = "\x1f"
-"""Between the headings of a path on its way to the database: arrays of arrays must be rectangular there."""
+_BATCH = 4_000
+"""Passages written by one statement: what a document has beyond them goes in by more of them."""
 
 # No row comes back when another writer stored the same content in the meantime.
 _UPSERT = """
@@ -58,11 +49,12 @@ _UNQUEUE = """
 DELETE FROM {s}.index_queue WHERE tenant_id = $1 AND kind = 3 AND item = ANY ($2::text[])
 """
 
+# What is beyond the first batch of a document goes in by the same statement, from the ordinal $21 on.
 _STORE = """
 WITH version AS (
     INSERT INTO {s}.document_versions
         (tenant_id, document_id, version, title, media_type, content_hash, characters)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    SELECT $1, $2, $3, $4, $5, $6, $7 WHERE $21::integer = 0
 ), fresh AS (
     INSERT INTO {s}.chunks (tenant_id, id, document_id, text, text_hash, heading_path, tokens, metadata)
     SELECT $1, f.id, $2, f.text, f.text_hash, string_to_array(f.headings, E'\\x1f'), f.tokens,
@@ -72,7 +64,7 @@ WITH version AS (
 ), placed AS (
     INSERT INTO {s}.chunk_places
         (tenant_id, document_id, version, ordinal, chunk_id, span_start, span_end, page, line)
-    SELECT $1, $2, $3, p.place - 1, p.chunk_id, p.span_start, p.span_end, p.page, p.line
+    SELECT $1, $2, $3, $21::integer + p.place - 1, p.chunk_id, p.span_start, p.span_end, p.page, p.line
     FROM unnest($14::uuid[], $15::bigint[], $16::bigint[], $17::integer[], $18::integer[])
         WITH ORDINALITY AS p (chunk_id, span_start, span_end, page, line, place)
 ), dropped AS (
@@ -121,15 +113,6 @@ async def again_on_deadlock(operation: Callable[[], Awaitable[T]], attempts: int
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-class Parser(Protocol):
-    """Turns a document into text and chunks; called in a worker thread or process."""
-
-    def __call__(
-        self, data: bytes | str, *, name: str, media_type: str | None = None, title: str | None = None
-    ) -> ParsedDocument:
-        """Raises DocumentError, ContentTooLargeError or UnsupportedError."""
-
-
 class Labels(NamedTuple):
     """What the caller says about a document, apart from its content."""
 
@@ -140,121 +123,22 @@ class Labels(NamedTuple):
     metadata: dict[str, Any] | None
 
 
-class Passage(NamedTuple):
-    """The text of one or more chunks of a document, ready for its row."""
-
-    text_hash: bytes
-    text: str
-    headings: str
-    tokens: int
-    metadata: str
+class _Known(NamedTuple):
+    id: UUID
+    live: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A parsed document, ready for its rows.
-
-    `passages` holds each text once; `places` are, in the order of the document, the number of the
-    passage, its span, page and line.
-    """
-
-    title: str
-    media_type: str
-    characters: int
-    metadata: dict[str, Any]
-    passages: list[Passage]
-    places: list[tuple[int, int, int, int | None, int | None]]
-
-
-def prepare(parser: Parser | None, content: Content, media_type: str | None, title: str | None) -> Prepared:
-    """Parse and hash; runs in a worker, so it takes and gives only what can be pickled.
-
-    Raises:
-        DocumentError: the parser failed, or found no text.
-        ContentTooLargeError, UnsupportedError: as the parser says.
-    """
-    try:
-        parsed = (parser or _default_parser())(content.data, name=content.name, media_type=media_type, title=title)
-    except MemoryPluginError:
-        raise
-    except Exception as error:
-        # parsers of other people's formats raise anything, and one file must not end a run
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DocumentError(f"{content.name!r} cannot be parsed: {reason}", name=content.name) from error
-    if not parsed.chunks:
-        raise DocumentError(
-            f"{content.name!r} has no text to search: a scanned document needs OCR first.", name=content.name
-        )
-    return _prepared(parsed, title)
-
-
-def _default_parser() -> Parser:
-    from memory_plugin.parsers import parse
-
-    return parse
-
-
-def _prepared(parsed: ParsedDocument, title: str | None) -> Prepared:
-    numbers: dict[bytes, int] = {}
-    passages: list[Passage] = []
-    places = []
-    for chunk in parsed.chunks:
-        passage = _passage(chunk)
-        number = numbers.setdefault(passage.text_hash, len(passages))
-        if number == len(passages):
-            passages.append(passage)
-        places.append((number, chunk.start, chunk.end, chunk.page, chunk.line))
-    return Prepared(
-        title=title or replace_unstorable(_title(parsed))[:MAX_TITLE],
-        media_type=replace_unstorable(parsed.media_type),
-        characters=len(parsed.text),
-        metadata=plain_metadata(parsed.metadata),
-        passages=passages,
-        places=places,
-    )
-
-
-def _title(parsed: ParsedDocument) -> str:
-    """What the document is called; the beginning of its text where it has no name at all."""
-    if parsed.title not in {"", UNTITLED}:
-        return parsed.title
-    line = " ".join(parsed.text[:1_000].split())
-    return line if len(line) <= _LINE else line[: _LINE - 1].rstrip() + "…"
-
-
-def _passage(chunk: Chunk) -> Passage:
-    text = replace_unstorable(chunk.text)
-    headings = _BETWEEN.join(
-        replace_unstorable(heading).replace(_BETWEEN, " ") for heading in chunk.heading_path if heading
-    )
-    digest = hashlib.sha256(f"{headings}\x1e{text}".encode()).digest()
-    return Passage(digest, text, headings, chunk.tokens, jsonb_text(plain_metadata(chunk.metadata)))
-
-
-def plain_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a parser says about a document, made fit for JSON whatever it is."""
-    if not metadata:
-        return {}
-    plain = readable(dict(metadata))
-    return {key: value for key, value in plain.items() if key not in RESERVED_KEYS}
-
-
-def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The metadata of a caller as a dict that JSON holds exactly.
-
-    Raises:
-        InvalidInputError: it doesn't, or a key is reserved.
-    """
-    if metadata is None:
-        return None
-    text = dumps_exact(dict(metadata), order=False, tuples=True) if isinstance(metadata, Mapping) else None
-    if text is None or not all(key and "\x00" not in key and key not in RESERVED_KEYS for key in metadata):
-        raise InvalidInputError(
-            "metadata must be a mapping from non-empty text to what JSON can hold "
-            f"(and {', '.join(sorted(RESERVED_KEYS))} are reserved keys)."
-        )
-    plain: dict[str, Any] = loads_exact(text)
-    return plain
+def _columns(fresh: Sequence[tuple[UUID, Passage]]) -> list[list[Any]]:
+    """What `_STORE` takes of the new passages: a list for each of its columns."""
+    passages = [passage for _, passage in fresh]
+    return [
+        [chunk_id for chunk_id, _ in fresh],
+        [passage.text for passage in passages],
+        [passage.text_hash for passage in passages],
+        [passage.headings for passage in passages],
+        [passage.tokens for passage in passages],
+        [passage.metadata for passage in passages],
+    ]
 
 
 class ReferenceWriter:
@@ -306,7 +190,7 @@ class ReferenceWriter:
             collection=labels.collection,
             media_type=prepared.media_type,
             version=row["version"],
-            chunk_count=len(prepared.places),
+            chunk_count=prepared.place_count,
             content_hash=content.digest.hex(),
             created_at=row["created_at"],
             updated_at=row["updated_at"],
@@ -319,53 +203,54 @@ class ReferenceWriter:
         self, connection: Connection, row: Record, content: Content, prepared: Prepared, same_title: bool
     ) -> None:
         known = await self._known_chunks(connection, row["id"], row["version"] - 1)
-        fresh: list[tuple[UUID, Passage]] = []
-        ids: list[UUID] = []
-        queued: list[str] = []
-        for passage in prepared.passages:
-            chunk_id, live = known.get(passage.text_hash, (None, False))
-            if chunk_id is None:
-                chunk_id = uuid7()
-                fresh.append((chunk_id, passage))
-            ids.append(chunk_id)
-            if not (live and same_title):
-                queued.append(str(chunk_id))
+        chunks = [known.get(passage_hash) for passage_hash in prepared.hashes()]
+        ids = [uuid7() if chunk is None else chunk.id for chunk in chunks]
         kept = set(ids) if same_title else set()
-        dropped = [chunk_id for chunk_id, live in known.values() if live and chunk_id not in kept]
+        dropped = [chunk.id for chunk in known.values() if chunk.live and chunk.id not in kept]
         if dropped:
             await connection.execute(self._unqueue, self._tenant, [str(chunk_id) for chunk_id in dropped])
-        await connection.execute(
-            self._store,
-            self._tenant,
-            row["id"],
-            row["version"],
-            prepared.title,
-            prepared.media_type,
-            content.digest,
-            prepared.characters,
-            [chunk_id for chunk_id, _ in fresh],
-            [passage.text for _, passage in fresh],
-            [passage.text_hash for _, passage in fresh],
-            [passage.headings for _, passage in fresh],
-            [passage.tokens for _, passage in fresh],
-            [passage.metadata for _, passage in fresh],
-            [ids[number] for number, *_ in prepared.places],
-            [start for _, start, *_ in prepared.places],
-            [end for _, _, end, *_ in prepared.places],
-            [page for *_, page, _ in prepared.places],
-            [line for *_, line in prepared.places],
-            dropped,
-            sorted(queued),
-        )
+        written = 0
+        for first in range(0, max(prepared.place_count, 1), _BATCH):
+            places = list(prepared.places(first, first + _BATCH))
+            reached = max(written, *(place.passage + 1 for place in places))
+            here = range(written, reached)
+            fresh = [
+                (ids[number], passage)
+                for number, passage in zip(here, prepared.passages(written, reached), strict=True)
+                if chunks[number] is None
+            ]
+            queued = [
+                str(ids[number])
+                for number in here
+                if not (same_title and (chunk := chunks[number]) is not None and chunk.live)
+            ]
+            await connection.execute(
+                self._store,
+                self._tenant,
+                row["id"],
+                row["version"],
+                prepared.title,
+                prepared.media_type,
+                content.digest,
+                len(prepared.text),
+                *_columns(fresh),
+                [ids[place.passage] for place in places],
+                [place.start for place in places],
+                [place.end for place in places],
+                [place.page for place in places],
+                [place.line for place in places],
+                dropped if not first else [],
+                sorted(queued),
+                first,
+            )
+            written = reached
 
-    async def _known_chunks(
-        self, connection: Connection, document_id: UUID, version: int
-    ) -> dict[bytes, tuple[UUID, bool]]:
+    async def _known_chunks(self, connection: Connection, document_id: UUID, version: int) -> dict[bytes, _Known]:
         """By hash, the chunks of all versions and whether they stand in the one given."""
         if version == 0:
             return {}
         rows = await connection.fetch(self._known, self._tenant, document_id, version)
-        return {row["text_hash"]: (row["id"], row["live"]) for row in rows}
+        return {row["text_hash"]: _Known(row["id"], row["live"]) for row in rows}
 
     async def relabel(self, document_id: UUID, title: str | None, metadata: dict[str, Any]) -> Record | None:
         """Give a document another title or more metadata, without a new version; None when it is gone."""

@@ -6,11 +6,13 @@ packages that read PDF, Markdown and YAML load when the first such document come
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from memory_plugin.chunking import iter_chunks
 from memory_plugin.errors import DocumentError
-from memory_plugin.parsers.base import Extract, ParseLimits, clean_value, label, too_large
+from memory_plugin.parsers.base import Extract, PageText, ParseLimits, clean_value, label, too_large
 from memory_plugin.parsers.decoding import decode
 from memory_plugin.parsers.detect import (
     EXTENSION_FORMATS,
@@ -25,17 +27,48 @@ from memory_plugin.parsers.detect import (
 )
 from memory_plugin.types import Chunk, ParsedDocument
 
-__all__ = ["EXTENSIONS", "ParseLimits", "parse", "supported_extensions"]
+__all__ = ["EXTENSIONS", "PageText", "ParseLimits", "Reading", "parse", "read", "read_pages", "supported_extensions"]
 
 # the file name endings whose format is known, lower-case, with the dot
 EXTENSIONS: frozenset[str] = frozenset(EXTENSION_FORMATS)
 
 _DEFAULT_LIMITS = ParseLimits()
 
+# formats that are cut where they stand, line by line, and so cost little more than their text
+_AS_IT_STANDS: frozenset[Format] = frozenset({"text", "markdown", "code"})
+
 
 def supported_extensions() -> tuple[str, ...]:
     """`EXTENSIONS` in order. A file with any other name is read too when it looks like text."""
     return tuple(sorted(EXTENSIONS))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A document whose text is read; its chunks are cut while they are taken.
+
+    Each chunk is `text[chunk.start:chunk.end]`.
+    """
+
+    name: str
+    title: str
+    media_type: str
+    text: str
+    metadata: Mapping[str, Any]
+    _extract: Extract
+    _limits: ParseLimits
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The chunks in order; to be taken once.
+
+        Raises:
+            ContentTooLargeError: there are more than the limit.
+        """
+        extract = self._extract
+        for number, chunk in enumerate(iter_chunks(extract.text, extract.blocks, numbered=extract.numbered)):
+            if number >= self._limits.max_chunks:
+                raise too_large(self.name, "chunks", self._limits.max_chunks, "max_chunks")
+            yield chunk
 
 
 def parse(
@@ -46,11 +79,31 @@ def parse(
     title: str | None = None,
     limits: ParseLimits = _DEFAULT_LIMITS,
 ) -> ParsedDocument:
-    """Read a document and cut it into chunks, each of them `document.text[chunk.start:chunk.end]`.
+    """`read` a document and cut it into chunks, all at once.
+
+    Raises:
+        ContentTooLargeError, DocumentError, UnsupportedError: as `read` does; also where there is no text.
+    """
+    reading = read(data, name=name, media_type=media_type, title=title, limits=limits)
+    chunks = list(reading.chunks())
+    if not chunks:
+        raise DocumentError(f"'{label(name)}' holds no text.", name=name)
+    return ParsedDocument(reading.title, reading.media_type, reading.text, chunks, reading.metadata)
+
+
+def read(
+    data: bytes | str,
+    *,
+    name: str,
+    media_type: str | None = None,
+    title: str | None = None,
+    limits: ParseLimits = _DEFAULT_LIMITS,
+) -> Reading:
+    """The text of a document, ready to be cut into chunks.
 
     The format follows from the first bytes, then `media_type` (whose `charset` is believed), then the
     extension in `name`, then the look of the text. For Markdown, reStructuredText, code and plain
-    text, `document.text` is the file as it was written; for other formats what could be extracted.
+    text, the text is the file as it was written; for other formats what could be extracted.
     `title` wins over what the document calls itself; failing both it is the name of the file.
 
     CPU only and safe in threads: a coroutine calls it in a worker.
@@ -63,19 +116,47 @@ def parse(
     size = len(data) if isinstance(data, bytes) else _utf8_size(data)
     if size > limits.max_bytes:
         raise too_large(name, "bytes", limits.max_bytes, "max_bytes")
-    extract, encoding = _extract(data, name, media_type, limits)
-    if len(extract.text) > limits.max_characters:
-        raise too_large(name, "characters", limits.max_characters, "max_characters")
-    chunks = list(_chunks(extract, name, limits))
-    if not chunks:
-        raise DocumentError(f"'{label(name)}' holds no text.", name=name)
-    metadata = {"encoding": encoding, **extract.metadata} if encoding else dict(extract.metadata)
-    return ParsedDocument(
+    extract, encoding = _extract(data, name, media_type, limits, size)
+    return _reading(extract, name, title, limits, {"encoding": encoding} if encoding else {})
+
+
+def read_pages(
+    pages: Sequence[PageText],
+    *,
+    name: str,
+    media_type: str | None = None,
+    title: str | None = None,
+    limits: ParseLimits = _DEFAULT_LIMITS,
+) -> Reading:
+    """The texts of a document's parts as one document, each paragraph with the page and metadata of its part.
+
+    A single part without page and metadata is read as a file of its name would be, where that is a kind of
+    text; parts with metadata of their own make chunks of their own.
+
+    Raises:
+        ContentTooLargeError, DocumentError, UnsupportedError: as `read` does.
+    """
+    if len(pages) == 1 and pages[0].page is None and not pages[0].metadata:
+        kind = by_declaration(name, media_type_parts(media_type)[0])
+        if kind in _AS_IT_STANDS:
+            return read(pages[0].text, name=name, media_type=media_type, title=title, limits=limits)
+    from memory_plugin.parsers.plain import parse_pages
+
+    extract = parse_pages(pages, name=name, media_type=media_type, limits=limits)
+    return _reading(extract, name, title, limits, {})
+
+
+def _reading(
+    extract: Extract, name: str, title: str | None, limits: ParseLimits, metadata: Mapping[str, Any]
+) -> Reading:
+    return Reading(
+        name=name,
         title=label(title or "") or label(extract.title or "") or label(stem(name)) or "Untitled",
         media_type=extract.media_type,
         text=extract.text,
-        chunks=chunks,
-        metadata=clean_value(metadata),
+        metadata=clean_value({**metadata, **extract.metadata}),
+        _extract=extract,
+        _limits=limits,
     )
 
 
@@ -83,14 +164,9 @@ def _utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
-def _chunks(extract: Extract, name: str, limits: ParseLimits) -> Iterator[Chunk]:
-    for number, chunk in enumerate(iter_chunks(extract.text, extract.blocks, numbered=extract.numbered)):
-        if number >= limits.max_chunks:
-            raise too_large(name, "chunks", limits.max_chunks, "max_chunks")
-        yield chunk
-
-
-def _extract(data: bytes | str, name: str, media_type: str | None, limits: ParseLimits) -> tuple[Extract, str | None]:
+def _extract(
+    data: bytes | str, name: str, media_type: str | None, limits: ParseLimits, size: int
+) -> tuple[Extract, str | None]:
     """What the parser found, and the encoding of a text that came as bytes."""
     bare_type, charset = media_type_parts(media_type)
     if not data:
@@ -102,9 +178,12 @@ def _extract(data: bytes | str, name: str, media_type: str | None, limits: Parse
             raise DocumentError(f"'{label(name)}' came as text; pass the bytes of the {found.upper()} file.", name=name)
         return _extract_binary(data, found, name, limits), None
     text, encoding = decode(data, name=name, charset=charset)
-    if not text.strip():
+    if not text or text.isspace():
         raise DocumentError(f"'{label(name)}' is empty.", name=name)
-    extract = _extract_text(text, found or by_look(text, bare_type), name, bare_type, limits)
+    found = found or by_look(text, bare_type)
+    if found not in _AS_IT_STANDS and size > limits.max_rebuilt_bytes:
+        raise too_large(name, f"bytes, for a file of the kind {found!r}", limits.max_rebuilt_bytes, "max_rebuilt_bytes")
+    extract = _extract_text(text, found, name, bare_type, limits)
     return extract, encoding if isinstance(data, bytes) else None
 
 

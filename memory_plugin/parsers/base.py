@@ -10,8 +10,9 @@ from typing import Any
 from memory_plugin.chunking import Block, BlockKind
 from memory_plugin.errors import ContentTooLargeError, DocumentError, UnsupportedError
 
-# Blocks are merged into chunks; a document with this many blocks for each allowed chunk is no document.
+# Blocks are merged into chunks; a document with this many blocks is no document, whatever its chunks.
 _BLOCKS_PER_CHUNK = 50
+_MAX_BLOCKS = 1_000_000
 _LABEL_LENGTH = 160
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _SPACES = re.compile(r"\s+")
@@ -21,14 +22,18 @@ _SPACES = re.compile(r"\s+")
 class ParseLimits:
     """How much one document may hold; over any of these the document is refused, never cut.
 
-    `max_bytes` is the size of the file (and of what an archive unpacks to), `max_characters` the
-    length of the extracted text.
+    `max_bytes` is the size of the file. What must be held in parts while it is read costs many times its
+    size: `max_rebuilt_bytes` is the size of such a file (all but plain text, Markdown, source code and
+    PDF), and of what an archive unpacks to; `max_values` bounds the values in data, `max_characters`
+    the text that is written anew from a document. With these values a document takes less than 400 MB.
     """
 
-    max_bytes: int = 32 * 1024 * 1024
-    max_characters: int = 8_000_000
+    max_bytes: int = 128 * 1024 * 1024
+    max_rebuilt_bytes: int = 32 * 1024 * 1024
+    max_values: int = 3_000_000
+    max_characters: int = 16_000_000
     max_pages: int = 5_000
-    max_chunks: int = 20_000
+    max_chunks: int = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,15 @@ class Extract:
     media_type: str
     title: str | None = None
     numbered: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PageText:
+    """One page, row or other part of a document that came as text; pages count from 1."""
+
+    text: str
+    page: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -145,7 +159,7 @@ class TextWriter:
             self._append("\n" if tight else "\n\n")
         start = self._length
         self._append(text)
-        if len(self.blocks) >= _BLOCKS_PER_CHUNK * self._limits.max_chunks:
+        if len(self.blocks) >= min(_MAX_BLOCKS, _BLOCKS_PER_CHUNK * self._limits.max_chunks):
             raise too_large(self._name, "chunks", self._limits.max_chunks, "max_chunks")
         path = tuple(heading_path)
         self.blocks.append(Block(start, self._length, kind, path, page, line, metadata or {}))

@@ -66,6 +66,7 @@ _API = re.compile(r"^[\"']?(?:openapi|swagger)[\"']?[ \t]*:", re.MULTILINE)
 _MARKDOWN = re.compile(r"^(?:#{1,6} \S|```|~~~|\[[^\]\n]{1,200}\]\([^)\s]{1,500}\))", re.MULTILINE)
 _RST = re.compile(r"^\.\. [\w-]{1,40}::|^[^\s=~-][^\n]{2,200}\n([=~-])\1{3,}$", re.MULTILINE)
 _LOOKED_AT = 20_000
+_READ_TO_TELL = 1_000_000
 
 
 def extension(name: str) -> str:
@@ -132,6 +133,8 @@ def by_look(text: str, media_type: str) -> Format:
 
 
 def _is_json(text: str) -> bool:
+    if len(text) > _READ_TO_TELL:
+        return text.rstrip()[-1:] in ("}", "]")
     try:
         json.loads(text, parse_int=str, parse_float=str)
     except RecursionError:

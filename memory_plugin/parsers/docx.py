@@ -76,7 +76,7 @@ class _Parts:
     def __init__(self, archive: zipfile.ZipFile, name: str, limits: ParseLimits) -> None:
         self._archive = archive
         self._name = name
-        self._limit = limits.max_bytes
+        self._limit = min(limits.max_bytes, limits.max_rebuilt_bytes)
         entries = archive.infolist()
         if len(entries) > _MAX_ENTRIES:
             raise too_large(name, "parts", _MAX_ENTRIES, "max_bytes")
@@ -88,13 +88,13 @@ class _Parts:
     def read(self, part: str) -> bytes:
         """Unpack a part; neither what it declares nor what it is may be over the limit."""
         if self._sizes[part] > self._limit:
-            raise too_large(self._name, "bytes when unpacked", self._limit, "max_bytes")
+            raise too_large(self._name, "bytes when unpacked", self._limit, "max_rebuilt_bytes")
         data = bytearray()
         with self._archive.open(part) as stream:
             while piece := stream.read(_CHUNK):
                 data += piece
                 if len(data) > self._limit:
-                    raise too_large(self._name, "bytes when unpacked", self._limit, "max_bytes")
+                    raise too_large(self._name, "bytes when unpacked", self._limit, "max_rebuilt_bytes")
         self._limit -= len(data)  # one allowance for all parts together
         for encoding in ("ascii", "utf-16-le", "utf-16-be"):
             if "<!DOCTYPE".encode(encoding) in data or "<!ENTITY".encode(encoding) in data:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from memory_plugin.chunking import Block
-from memory_plugin.parsers.base import Extract
+from memory_plugin.parsers.base import Extract, PageText, ParseLimits, TextWriter
 
 _PARAGRAPH_END = re.compile(r"(?:\r\n|\n|\r)(?:[ \t\f]*(?:\r\n|\n|\r))+|\f")
 
@@ -24,3 +24,12 @@ def paragraphs(text: str, start: int, end: int, heading_path: tuple[str, ...] = 
         start = gap.end()
     if start < end:
         yield Block(start, end, heading_path=heading_path)
+
+
+def parse_pages(pages: Sequence[PageText], *, name: str, media_type: str | None, limits: ParseLimits) -> Extract:
+    """The paragraphs of parts that came as text, each with the page and the metadata of its part."""
+    writer = TextWriter(name, limits)
+    for part in pages:
+        for block in paragraphs(part.text, 0, len(part.text)):
+            writer.add(part.text[block.start : block.end], page=part.page, metadata=part.metadata)
+    return Extract(writer.text, writer.blocks, media_type or "text/plain", metadata={"parts": len(pages)})

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from memory_plugin.errors import DocumentError
-from memory_plugin.parsers.base import Extract, ParseLimits, TextWriter, label, too_deep
+from memory_plugin.parsers.base import Extract, ParseLimits, TextWriter, label, too_deep, too_large
 from memory_plugin.parsers.code import parse_code
 
 MAX_DEPTH = 100
@@ -21,7 +21,9 @@ def parse_json(text: str, *, name: str, limits: ParseLimits) -> Extract:
 
     Raises:
         DocumentError: not JSON, or nested deeper than 100 levels.
+        ContentTooLargeError: it has too many values.
     """
+    _check_values(text, name, limits, ",[{")
     value = load_json(text, name)
     return _parse_api(value, name, limits) or _parse_outline(value, name, limits)
 
@@ -36,6 +38,7 @@ def parse_yaml(text: str, *, name: str, limits: ParseLimits) -> Extract:
     if _YAML_API.search(text):
         from memory_plugin.parsers.yaml_events import load_yaml
 
+        _check_values(text, name, limits, ",[{\n")
         extract = _parse_api(load_yaml(text, name, MAX_DEPTH), name, limits)
         if extract is not None:
             return extract
@@ -54,6 +57,13 @@ def parse_json_lines(text: str, *, name: str, limits: ParseLimits) -> Extract:
             value = load_json(line, name, number)
             writer.add(_outline(value, name), "record", line=number)
     return Extract(writer.text, writer.blocks, "application/x-ndjson")
+
+
+def _check_values(text: str, name: str, limits: ParseLimits, between: str) -> None:
+    """Refuse data that would fill the memory: each value costs about a hundred bytes, however short it is."""
+    # each needs a character, so that short texts need no counting
+    if len(text) > limits.max_values and sum(map(text.count, between)) > limits.max_values:
+        raise too_large(name, "values", limits.max_values, "max_values")
 
 
 def load_json(text: str, name: str, line: int | None = None) -> Any:
