@@ -12,6 +12,28 @@ from mcp_server.access import CoreAccess
 from mcp_server.identity import WRITE, current_identity
 from mcp_server.request_log import note_of
 
+# those that are logged by their name; any other could be a text of the client's
+_METHODS = frozenset(
+    {
+        "completion/complete",
+        "initialize",
+        "notifications/cancelled",
+        "notifications/initialized",
+        "ping",
+        "prompts/get",
+        "prompts/list",
+        "resources/list",
+        "resources/read",
+        "resources/subscribe",
+        "resources/templates/list",
+        "resources/unsubscribe",
+        "server/discover",
+        "subscriptions/listen",
+        "tools/call",
+        "tools/list",
+    }
+)
+
 _REFUSED = "This token may only read: {name} needs one with the scope write. Nothing was changed."
 
 
@@ -27,8 +49,8 @@ class Scopes:
         reads = await self._reads()
         tool = (ctx.params or {}).get("name") if ctx.method == "tools/call" else None
         if ctx.request is not None:
-            known = f" {tool}" if tool in reads else ""
-            note_of(ctx.request.scope).what = f"/mcp {ctx.method}{known}"
+            method = ctx.method if ctx.method in _METHODS else "other"
+            note_of(ctx.request.scope).what = ":".join(["/mcp", method, *([tool] if tool in reads else [])])
         identity = current_identity()
         if identity is None or WRITE in identity.scopes:
             return await call_next(ctx)

@@ -99,7 +99,7 @@ def serving(
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    assert ready.wait(60)
+    assert ready.wait(20)
     try:
         yield Serving(f"http://127.0.0.1:{port}", access, loops[0])
     finally:
