@@ -15,7 +15,7 @@ from memory_plugin.capabilities.passages import MEMORY, MESSAGE, Candidate
 from memory_plugin.core import MemoryCore
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.memory import Memory
-from memory_plugin.ranking import Question, Scored, Weights, fuse, read_question
+from memory_plugin.ranking import Question, Weights, fuse, read_question
 from memory_plugin.ranking.periods import Period, periods_of
 from memory_plugin.ranking.question import possible_names
 from memory_plugin.types import Hit, uuid7
@@ -454,7 +454,3 @@ async def test_every_user_gets_the_full_number_of_hits(database_url: str) -> Non
             assert len(hits) == 10
             right += len({f"fact {place}" for place in near[:10]} & {hit.text for hit in hits})
         assert right >= 0.95 * 500
-
-
-def test_scored_is_its_parts() -> None:
-    assert Scored(said(1), {"words": 0.25, "question": -0.125}).score == 0.125

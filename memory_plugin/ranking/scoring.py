@@ -8,39 +8,48 @@ them counts what it would by words and meaning alone, or a memory could never st
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from heapq import nlargest
 from typing import Final
 
-from memory_plugin.capabilities.passages import MESSAGE, Candidate
+from memory_plugin.capabilities.passage_search import MESSAGE, NEARBY, Candidate
 from memory_plugin.ranking.question import Question, folded
 from memory_plugin.ranking.weights import Weights
 
 PAUSE: Final = timedelta(hours=4)
 """A longer silence in a thread ends a session."""
 
-WINDOW: Final = 8
-"""Messages on each side that belong to the same matter."""
+FIRST_SHARE: Final = 0.75
+"""How much of what goes before a message is the one right before it; the rest is the one before that."""
 
 TURN_LENGTH: Final = 24.0
 """Words after stop words up to which the messages of a thread need their context in full."""
+
+BY_ITSELF: Final = ("words", "meaning")
+IN_CONTEXT: Final = ("previous", "next", "answer", "session", "speaker", "role", "question", "moment", "period")
 
 _ASSISTANT: Final = frozenset({"ai", "tool", "system", "assistant", "function"})
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A candidate with its parts, before anything about it but its numbers was read."""
+    """A candidate with its score, before anything about it but its numbers was read."""
 
     candidate: Candidate
-    parts: Mapping[str, float]
+    score: float
+    signals: tuple[float | None, ...]
+    """The weighed signals, in the order of `BY_ITSELF` and `IN_CONTEXT`; None where there was nothing to compare."""
+    factor: float = 1.0
 
     @property
-    def score(self) -> float:
-        """The sum of the parts."""
-        return sum(self.parts.values())
+    def parts(self) -> dict[str, float]:
+        """What the score is the sum of, by the names of the weights."""
+        return {
+            name: value * self.factor
+            for name, value in zip((*BY_ITSELF, *IN_CONTEXT), self.signals, strict=False)
+            if value is not None
+        }
 
 
 def fuse(candidates: Sequence[Candidate], weights: Weights, question: Question | None = None) -> list[Scored]:
@@ -49,14 +58,18 @@ def fuse(candidates: Sequence[Candidate], weights: Weights, question: Question |
     Candidates that only surround others (`is_context`) count for them and are left out.
     """
     scale = _Scale.of(candidates)
-    scored = [Scored(each, scale.parts(each, weights)) for each in candidates if each.kind != MESSAGE]
+    scored = []
+    for each in candidates:
+        if each.kind != MESSAGE and not each.is_context:
+            words, meaning = scale.parts(each, weights)
+            scored.append(Scored(each, (words or 0.0) + (meaning or 0.0), (words, meaning)))
     messages = [each for each in candidates if each.kind == MESSAGE]
     if messages:
         scored += _messages(messages, scale, weights, question or Question(""))
-    return sorted(
-        (each for each in scored if not each.candidate.is_context),
-        key=lambda each: (-each.score, -each.candidate.said_at.timestamp(), each.candidate.id),
-    )
+    # sorted is stable: by id and age first, where scores are equal
+    scored.sort(key=lambda each: each.candidate.id)
+    scored.sort(key=lambda each: (each.score, each.candidate.said_at), reverse=True)
+    return scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,90 +97,102 @@ class _Scale:
             return None
         return (candidate.meaning - self.low) / (self.high - self.low) if self.high > self.low else 1.0
 
-    def parts(self, candidate: Candidate, weights: Weights) -> dict[str, float]:
-        parts = {"words": weights.words * self.words(candidate)} if self.best_words > 0 else {}
+    def parts(self, candidate: Candidate, weights: Weights) -> tuple[float | None, float | None]:
         meaning = self.meaning(candidate)
-        if meaning is not None:
-            parts["meaning"] = weights.meaning * meaning
-        return parts
+        return (
+            weights.words * self.words(candidate) if self.best_words > 0 else None,
+            weights.meaning * meaning if meaning is not None else None,
+        )
 
 
 def _messages(candidates: Sequence[Candidate], common: _Scale, weights: Weights, question: Question) -> list[Scored]:
     own = _Scale.of(candidates)
     threads: dict[str | None, list[Candidate]] = {}
-    for each in sorted(candidates, key=lambda each: (each.thread_id or "", each.seq or 0)):
+    for each in sorted(candidates, key=lambda each: each.seq or 0):
         threads.setdefault(each.thread_id, []).append(each)
-    scored = [each for thread in threads.values() for each in _thread(thread, own, weights, question)]
-    best = max((each.score for each in scored if not each.candidate.is_context), default=0.0)
-    alone = max((sum(common.parts(each, weights).values()) for each in candidates if not each.is_context), default=0.0)
-    if best <= 0 or alone <= 0:
-        return scored
-    factor = alone / best
-    return [Scored(each.candidate, {name: value * factor for name, value in each.parts.items()}) for each in scored]
+    signals = [
+        (each, values)
+        for thread in threads.values()
+        for each, values in zip(thread, _thread(thread, own, weights, question), strict=True)
+        if not each.is_context
+    ]
+    scores = [sum(value for value in values if value is not None) for _, values in signals]
+    best = max(scores, default=0.0)
+    alone = max((sum(part or 0.0 for part in common.parts(each, weights)) for each, _ in signals), default=0.0)
+    factor = alone / best if best > 0 and alone > 0 else 1.0
+    return [Scored(each, score * factor, values, factor) for (each, values), score in zip(signals, scores, strict=True)]
 
 
-def _thread(thread: Sequence[Candidate], scale: _Scale, weights: Weights, question: Question) -> list[Scored]:
-    """The messages of one thread, in their order."""
+def _thread(
+    thread: Sequence[Candidate], scale: _Scale, weights: Weights, question: Question
+) -> list[tuple[float | None, ...]]:
+    """The weighed signals of the messages of one thread, in their order."""
     words = [scale.words(each) for each in thread]
     need = min(1.0, TURN_LENGTH * len(thread) / max(1, sum(each.length for each in thread)))
-    speaker = _speaker_of(question, thread)
-    scored = []
-    first = 0
-    for last in _session_ends(thread):
-        session = range(first, last + 1)
-        for place in session:
+    previous, next_, answer = need * weights.previous, need * weights.next, need * weights.answer
+    session, asks = need * weights.session / 3, need * weights.question
+    speaker = _speaker_of(question, thread, weights.speaker)
+    role = weights.role if question.is_about_me else 0.0
+    moment = weights.moment if question.asks_when else 0.0
+    signals: list[tuple[float | None, ...]] = []
+    for first, last in _sessions(thread):
+        best_three = _best_threes(thread, words, first, last)
+        for place in range(first, last + 1):
             each = thread[place]
-            parts = scale.parts(each, weights)
-            before = place - 1 if place > first and _adjacent(thread[place - 1], each) else None
-            after = place + 1 if place < last and _adjacent(each, thread[place + 1]) else None
-            signals = {
-                "previous": need * words[before] if before is not None else 0.0,
-                "next": need * words[after] if after is not None else 0.0,
-                "answer": need * words[before] if before is not None and thread[before].asks else 0.0,
-                "session": need * _best_three(thread, words, place, session),
-                "speaker": speaker[place],
-                "role": _role(each) if question.is_about_me else 0.0,
-                "question": need * each.asks,
-                "moment": float(each.dated) if question.asks_when else 0.0,
-                "period": max((period.nearness(each.said_at) for period in question.periods), default=0.0),
-            }
-            parts |= {name: getattr(weights, name) * value for name, value in signals.items()}
-            scored.append(Scored(each, parts))
-        first = last + 1
-    return scored
+            before = place - 1 if place > first and _adjacent(thread[place - 1], each) else -1
+            second = before - 1 if before > first and _adjacent(thread[before - 1], each) else -1
+            after = place + 1 if place < last and _adjacent(each, thread[place + 1]) else -1
+            said_before = words[before] if before >= 0 else 0.0
+            earlier = words[second] if second >= 0 else 0.0
+            signals.append(
+                (
+                    *scale.parts(each, weights),
+                    previous * (FIRST_SHARE * said_before + (1 - FIRST_SHARE) * earlier),
+                    next_ * words[after] if after >= 0 else 0.0,
+                    answer * said_before if before >= 0 and thread[before].asks else 0.0,
+                    session * best_three[place - first],
+                    speaker[place],
+                    role * _role(each) if role else 0.0,
+                    asks if each.asks else 0.0,
+                    moment if each.dated else 0.0,
+                    weights.period * max((period.nearness(each.said_at) for period in question.periods), default=0.0),
+                )
+            )
+    return signals
 
 
-def _session_ends(thread: Sequence[Candidate]) -> list[int]:
-    """The last place of each session."""
-    last = len(thread) - 1
-    return [
-        place
-        for place in range(len(thread))
-        if place == last or thread[place + 1].said_at - thread[place].said_at > PAUSE
-    ]
+def _sessions(thread: Sequence[Candidate]) -> list[tuple[int, int]]:
+    """The first and the last place of each session."""
+    times = [each.said_at for each in thread]
+    ends = [place for place in range(len(thread) - 1) if times[place + 1] - times[place] > PAUSE]
+    return list(zip([0, *(end + 1 for end in ends)], [*ends, len(thread) - 1], strict=True))
 
 
 def _adjacent(one: Candidate, other: Candidate) -> bool:
-    # what no search sees (calls of tools, empty messages) may lie between two turns
-    return (other.seq or 0) - (one.seq or 0) <= WINDOW
+    return (other.seq or 0) - (one.seq or 0) <= NEARBY
 
 
-def _best_three(thread: Sequence[Candidate], words: Sequence[float], place: int, session: range) -> float:
-    seq = thread[place].seq or 0
-    first, last = place, place
-    while first > session.start and seq - (thread[first - 1].seq or 0) <= WINDOW:
-        first -= 1
-    while last < session.stop - 1 and (thread[last + 1].seq or 0) - seq <= WINDOW:
-        last += 1
-    return sum(nlargest(3, words[first : last + 1])) / 3
+def _best_threes(thread: Sequence[Candidate], words: Sequence[float], first: int, last: int) -> list[float]:
+    """For each message of a session, the sum of the three best by words among those near it."""
+    places = [each.seq or 0 for each in thread[first : last + 1]]
+    sums = []
+    start = end = 0
+    for seq in places:
+        while seq - places[start] > NEARBY:
+            start += 1
+        while end < len(places) and places[end] - seq <= NEARBY:
+            end += 1
+        sums.append(sum(sorted(words[first + start : first + end])[-3:]))
+    return sums
 
 
-def _speaker_of(question: Question, thread: Sequence[Candidate]) -> list[float]:
-    """1 for messages of the one speaker whom the question names, -1 for others, 0 where it names none or several."""
+def _speaker_of(question: Question, thread: Sequence[Candidate], weight: float) -> list[float]:
+    """For messages of the one speaker whom the question names, against others; 0 where it names none or several."""
     if len(question.speakers) != 1:
         return [0.0] * len(thread)
     (name,) = question.speakers
-    return [1.0 if each.speaker is not None and folded(each.speaker) == name else -1.0 for each in thread]
+    known = {speaker: folded(speaker) == name for speaker in {each.speaker for each in thread} if speaker is not None}
+    return [weight if known.get(each.speaker or "") else -weight for each in thread]
 
 
 def _role(candidate: Candidate) -> float:

@@ -21,7 +21,7 @@ class Weights:
         words: BM25, divided by that of the best candidate.
         meaning: similarity of the vectors, stretched over the range of the candidates.
         importance: what a memory of importance 1 gains over one of importance 0.
-        previous: (c) the words of the message before it.
+        previous: (c) the words of the messages before it: the last counts three quarters, the one before it a quarter.
         next: (c) the words of the message after it.
         answer: (c) the words of the message before it, if that is a question.
         session: (c) the mean of the three best by words within eight messages on each side.
@@ -35,15 +35,15 @@ class Weights:
     words: float = 0.5
     meaning: float = 0.5
     importance: float = 0.05
-    previous: float = 0.3
+    previous: float = 0.4
     next: float = 0.2
     answer: float = 0.25
     session: float = 0.6
-    speaker: float = 0.2
+    speaker: float = 0.25
     role: float = 0.2
     question: float = -0.12
     moment: float = 0.25
-    period: float = 0.3
+    period: float = 0.5
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -265,7 +265,9 @@ END
 TERM_ID_NOW = TERM_ID.format(
     "((get_byte(h, 0) << 20) | (get_byte(h, 1) << 12) | (get_byte(h, 2) << 4) | (get_byte(h, 3) >> 4))"
 )
-TERM_ID_BEFORE = TERM_ID.format("(get_byte(h, 0) << 20 | get_byte(h, 1) << 12 | get_byte(h, 2) << 4 | get_byte(h, 3) >> 4)")
+TERM_ID_BEFORE = TERM_ID.format(
+    "(get_byte(h, 0) << 20 | get_byte(h, 1) << 12 | get_byte(h, 2) << 4 | get_byte(h, 3) >> 4)"
+)
 WEIGHTS_AGAIN = """
 UPDATE passages SET weights = words_weights(lexemes, CASE kind WHEN 1 THEN 12 WHEN 2 THEN 16 ELSE 100 END)
 """
