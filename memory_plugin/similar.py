@@ -81,6 +81,7 @@ class SimilarFacts:
             FRESH,
             repeat=Repeat.READ,
         )
+        rows = [row for row in rows if row["content"] != fact.content]  # it itself, where it is written by now
         words = content_words(text)
         measured = {row["item_id"]: (row, content_words(row["content"][:LOOKED_AT])) for row in rows}
         by_words = {item: shared(words, others) for item, (_, others) in measured.items()}
