@@ -106,7 +106,8 @@ async def rows(core: MemoryCore, table: str, where: str = "true") -> int:
 
 
 TABLES = """
-SELECT table_name FROM information_schema.columns WHERE table_schema = 'memory' AND column_name = 'tenant_id'
+SELECT table_name FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
+WHERE table_schema = 'memory' AND column_name = 'tenant_id' AND table_type = 'BASE TABLE'
 """
 
 

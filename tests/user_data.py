@@ -11,9 +11,16 @@ from memory_plugin.core import MemoryCore
 from tests.saver_tools import Writer, said
 
 TABLES = """
-SELECT DISTINCT table_name FROM information_schema.columns
-WHERE table_schema = 'memory' AND column_name = 'tenant_id' ORDER BY 1
+SELECT DISTINCT table_name FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
+WHERE table_schema = 'memory' AND column_name = 'tenant_id' AND table_type = 'BASE TABLE' ORDER BY 1
 """
+
+OPINIONS = (
+    "INSERT INTO memory.feedback SELECT $1, $2, id, $3, 'good', 0.5, 'kind' FROM memory.messages"
+    " WHERE tenant_id = $1 AND thread_id = $2 AND role = 'human' LIMIT 1",
+    "INSERT INTO memory.shared_conversations SELECT $1, 'shared by ' || $3, $2, id FROM memory.messages"
+    " WHERE tenant_id = $1 AND thread_id = $2 LIMIT 1",
+)
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 123456, UTC)
 
@@ -62,6 +69,8 @@ async def fill(memory: Memory, user: str) -> dict[str, Any]:
     await memory.checkpointer.aput_writes(config, [("topic", f"{word} pending")], "task-1")
     await writer.put(messages=[*writer.values["messages"], *said("and more")])
     await memory.conversations.merge_buffer(thread, {"mood": word})
+    for statement in OPINIONS:
+        await memory.database.execute(statement, memory.tenant, thread, user)
     fact = await memory.remember(f"{word} likes tea", user_id=user, key="drink", thread_id=thread, importance=0.7)
     await memory.remember(f"{word} likes coffee", user_id=user, key="drink", valid_from=AT, metadata={"b": 1, "a": 0.1})
     await memory.remember(f"{word} works at Acme", user_id=user, source={"thread_id": thread, "message_id": "m-1"})

@@ -78,6 +78,8 @@ _ROWS = (
     ("checkpoints", f"thread_id = {_THREADS}"),
     ("checkpoint_blobs", f"thread_id = {_THREADS}"),
     ("checkpoint_writes", f"thread_id = {_THREADS}"),
+    ("feedback", f"thread_id = {_THREADS}"),
+    ("shared_conversations", f"thread_id = {_THREADS}"),
     ("working_memory", f"scope = 'chat' AND scope_id = {_THREADS}"),
     ("agent_settings", f"scope = 'thread' AND scope_id = {_THREADS}"),
     ("conversations", f"thread_id = {_THREADS}"),
@@ -111,6 +113,7 @@ _SCOPED = (
     ("user_memory", "DELETE FROM {s}.user_memory WHERE tenant_id = $1 AND user_id = $2"),
     ("agent_settings", "DELETE FROM {s}.agent_settings WHERE tenant_id = $1 AND scope = 'user' AND scope_id = $2"),
     ("agent_settings", "UPDATE {s}.agent_settings SET set_by = NULL WHERE tenant_id = $1 AND set_by = $2"),
+    ("feedback", "DELETE FROM {s}.feedback WHERE tenant_id = $1 AND given_by = $2"),
     ("forgotten_users", "DELETE FROM {s}.forgotten_users WHERE tenant_id = $1 AND user_id = $2"),
     ("tokens", "DELETE FROM {s}.tokens WHERE tenant_id = $1 AND user_id = $2"),
 )
@@ -296,8 +299,7 @@ def _owned(columns: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]
             found.append((table, "user_id", "m.user_id = $2"))
         if "thread_id" in names:
             found.append((table, "thread_id", "m.thread_id = ANY ($3)"))
-        if "set_by" in names:
-            found.append((table, "set_by", "m.set_by = $2"))
+        found += [(table, name, f"m.{name} = $2") for name in ("set_by", "given_by") if name in names]
         if {"scope", "scope_id"} <= names:
             whose = "m.scope = 'user' AND m.scope_id = $2 OR m.scope IN ('chat', 'thread') AND m.scope_id = ANY ($3)"
             found.append((table, "scope_id", whose))

@@ -52,6 +52,8 @@ _PARTS = {
     "checkpoints": _THREADS,
     "checkpoint_blobs": _THREADS,
     "checkpoint_writes": _ASKED,
+    "feedback": _THREADS,
+    "shared_conversations": _THREADS,
     "passages": f"{_THREADS} AND x.kind = 2",
     "index_queue": "x.kind = 2 AND x.item = ANY ($2)",
     "working_memory": "x.scope = 'chat' AND x.scope_id = ANY ($3)",
@@ -92,7 +94,16 @@ def removal(parts: Sequence[str] = tuple(_PARTS), *, measured: bool = False, cou
 DELETE_THREADS = removal()
 DELETE_LOCKED = DELETE_THREADS.replace("$3", "$2")
 
-CONTENT = ("messages", "checkpoints", "checkpoint_blobs", "checkpoint_writes", "passages", "index_queue")
+CONTENT = (
+    "messages",
+    "checkpoints",
+    "checkpoint_blobs",
+    "checkpoint_writes",
+    "feedback",
+    "shared_conversations",
+    "passages",
+    "index_queue",
+)
 """What is in a conversation, without the conversation."""
 
 

@@ -121,6 +121,15 @@ conversations = Table(
         nullable=True,
         comment="The names in memory_buffer that are the graph's own; the others the application merged in",
     ),
+    Column("summary", Text, nullable=True, comment="What a model made of the conversation so far"),
+    Column("summary_seq", BigInteger, nullable=True, comment="The last message that the summary knows of"),
+    Column(
+        "auto_title",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="The title was not given by a person, and may be replaced",
+    ),
     PrimaryKeyConstraint("tenant_id", "thread_id", name="conversations_pkey"),
     Index("conversations_user_idx", "tenant_id", "user_id", "active_hour"),
     Index("conversations_recent_idx", "tenant_id", "active_hour"),
@@ -176,6 +185,7 @@ messages = Table(
     ),
     _column("said_at", _TIME, default=_NOW),
     PrimaryKeyConstraint("tenant_id", "thread_id", "seq", name="messages_pkey"),
+    Index("messages_results_idx", "tenant_id", "said_at", postgresql_where=text("role = 'tool'")),
     Index("messages_appended_idx", "tenant_id", "thread_id", "seq", postgresql_where=text("origin = 1")),
     comment="One row per message, append-only, in order of arrival within its thread",
 )
@@ -643,4 +653,34 @@ search_languages = Table(
     _column("changed_at", _TIME, default=_NOW),
     PrimaryKeyConstraint("tenant_id", name="search_languages_pkey"),
     comment="The text search configurations that the words of a tenant are read in",
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    _tenant(),
+    _id("thread_id"),
+    _column("message", Uuid),
+    _id("given_by", default=""),
+    _column("outcome", Text),
+    _column("score", Double, nullable=True),
+    _column("comment", Text, nullable=True),
+    _column("given_at", _TIME, default=_NOW),
+    PrimaryKeyConstraint("tenant_id", "thread_id", "message", "given_by", name="feedback_pkey"),
+    CheckConstraint("outcome IN ('good', 'bad', 'mixed')", name="feedback_outcome_check"),
+    comment="What somebody thought of an answer, by the message that asked for it",
+)
+
+shared_conversations = Table(
+    "shared_conversations",
+    metadata,
+    _tenant(),
+    _id("id"),
+    _id("thread_id"),
+    _column("last_message", Uuid, nullable=True),
+    _column("created_at", _TIME, default=_NOW),
+    _column("expires_at", _TIME, nullable=True),
+    PrimaryKeyConstraint("tenant_id", "id", name="shared_conversations_pkey"),
+    Index("shared_conversations_thread_idx", "tenant_id", "thread_id"),
+    comment="Conversations that may be read by whoever knows the id; last_message ends what is shown",
 )

@@ -93,6 +93,8 @@ class Kind:
 KINDS = (
     Kind("conversation", "conversations", _BY_USER, same="m.user_id IS NOT DISTINCT FROM (i.doc ->> 'user_id')"),
     Kind("message", "messages", _BY_THREAD, same="m.id = (i.doc ->> 'id')::uuid", parent=_THREAD_IS_THERE),
+    Kind("feedback", "feedback", _BY_THREAD, parent=_THREAD_IS_THERE),
+    Kind("share", "shared_conversations", _BY_THREAD, parent=_THREAD_IS_THERE),
     Kind("checkpoint", "checkpoints", _BY_THREAD, parent=_THREAD_IS_THERE, of_checkpoints=True),
     Kind("checkpoint_blob", "checkpoint_blobs", _BY_THREAD, of_checkpoints=True),
     Kind("checkpoint_write", "checkpoint_writes", _BY_THREAD, of_checkpoints=True),

@@ -276,6 +276,112 @@ INSERT INTO term_statistics (tenant_id, kind, term, passages)
 SELECT tenant_id, kind, term_id(lexeme), count(DISTINCT id) FROM passages, unnest(lexemes) GROUP BY 1, 2, 3
 """
 
+# The conversation as history shows it, and before that what the state had and was trimmed of: a summary that took
+# the place of old messages does not unsay them. A message outside the state stands behind the last one of the
+# state that came before it. What an abandoned fork said is not in it.
+CONVERSATION_MESSAGES = """
+CREATE VIEW conversation_messages WITH (security_invoker = true) AS
+SELECT tenant_id, thread_id, user_id, position, turn, seq, id, role, name, text, message_id, body, said_at
+FROM (
+    SELECT placed.*, count(*) FILTER (WHERE role = 'human' AND
+               body #>> '{additional_kwargs,lc_source}' IS DISTINCT FROM 'summarization')
+               OVER (PARTITION BY tenant_id, thread_id ORDER BY position) AS turn
+    FROM (
+        SELECT kept.*, row_number() OVER (PARTITION BY tenant_id, thread_id
+                                          ORDER BY anchor, in_state DESC, seq) AS position
+        FROM (
+            SELECT said.*, place IS NOT NULL AS in_state,
+                   coalesce((place << 40) + seq, max((place << 40) + seq)
+                            OVER (PARTITION BY tenant_id, thread_id ORDER BY seq), 0) AS anchor
+            FROM (
+                SELECT m.tenant_id, m.thread_id, c.user_id, m.seq, m.id, m.origin, m.role, m.name, m.text,
+                       m.message_id, m.body, m.said_at, state.place, latest.ranges, latest.first
+                FROM conversations c
+                LEFT JOIN LATERAL (
+                    SELECT k.message_refs -> coalesce(c.messages_channel, 'messages') AS ranges,
+                           (SELECT min((bounds ->> 0)::bigint) FROM jsonb_array_elements(
+                                k.message_refs -> coalesce(c.messages_channel, 'messages')) AS bounds) AS first
+                    FROM checkpoints k
+                    WHERE k.tenant_id = c.tenant_id AND k.thread_id = c.thread_id AND k.checkpoint_ns = ''
+                    ORDER BY k.checkpoint_id DESC LIMIT 1
+                ) AS latest ON true
+                JOIN messages m ON m.tenant_id = c.tenant_id AND m.thread_id = c.thread_id AND m.origin <> 2
+                LEFT JOIN LATERAL (
+                    SELECT range.place FROM jsonb_array_elements(latest.ranges) WITH ORDINALITY AS range (bounds, place)
+                    WHERE m.seq >= (range.bounds ->> 0)::bigint AND m.seq < (range.bounds ->> 1)::bigint
+                    ORDER BY range.place LIMIT 1
+                ) AS state ON true
+                WHERE c.forgotten_at IS NULL AND m.body IS NOT NULL
+            ) AS said
+        ) AS kept
+        WHERE in_state OR origin = 1 OR first IS NULL OR seq < first
+    ) AS placed
+) AS numbered
+"""
+
+# From one person's words to the next: the question, the last answer, and what happened in between.
+CONVERSATION_TURNS = """
+CREATE VIEW conversation_turns WITH (security_invoker = true) AS
+SELECT t.tenant_id, t.thread_id, t.user_id, t.turn, t.seq, t.message, t.query, t.answer, t.model, t.input_tokens,
+       t.output_tokens, t.total_tokens,
+       coalesce(ARRAY(SELECT DISTINCT call ->> 'name' FROM jsonb_path_query(t.calls, 'strict $[*][*]') AS call
+                      WHERE call ->> 'name' IS NOT NULL ORDER BY 1), '{}') AS tools,
+       t.tool_calls, t.tool_errors, t.asked_at, t.answered_at, t.answered_at - t.asked_at AS duration,
+       f.outcome, f.score, f.comment
+FROM (
+    SELECT tenant_id, thread_id, user_id, turn,
+           (array_agg(seq ORDER BY position) FILTER (WHERE role = 'human'))[1] AS seq,
+           (array_agg(id ORDER BY position) FILTER (WHERE role = 'human'))[1] AS message,
+           (array_agg(text ORDER BY position) FILTER (WHERE role = 'human'))[1] AS query,
+           (array_agg(text ORDER BY position DESC) FILTER (WHERE role = 'ai' AND text <> ''))[1] AS answer,
+           (array_agg(coalesce(body #>> '{response_metadata,model_name}', body #>> '{response_metadata,model}')
+                      ORDER BY position DESC)
+                FILTER (WHERE role = 'ai' AND coalesce(body #>> '{response_metadata,model_name}',
+                                                       body #>> '{response_metadata,model}') IS NOT NULL))[1] AS model,
+           sum(CASE jsonb_typeof(body #> '{usage_metadata,input_tokens}') WHEN 'number'
+               THEN (body #> '{usage_metadata,input_tokens}')::bigint END)::bigint AS input_tokens,
+           sum(CASE jsonb_typeof(body #> '{usage_metadata,output_tokens}') WHEN 'number'
+               THEN (body #> '{usage_metadata,output_tokens}')::bigint END)::bigint AS output_tokens,
+           sum(CASE jsonb_typeof(body #> '{usage_metadata,total_tokens}') WHEN 'number'
+               THEN (body #> '{usage_metadata,total_tokens}')::bigint END)::bigint AS total_tokens,
+           jsonb_agg(body -> 'tool_calls' ORDER BY position)
+               FILTER (WHERE jsonb_typeof(body -> 'tool_calls') = 'array') AS calls,
+           coalesce(sum(CASE jsonb_typeof(body -> 'tool_calls') WHEN 'array'
+               THEN jsonb_array_length(body -> 'tool_calls') END), 0)::integer AS tool_calls,
+           count(*) FILTER (WHERE role = 'tool' AND body ->> 'status' = 'error')::integer AS tool_errors,
+           (array_agg(said_at ORDER BY position) FILTER (WHERE role = 'human'))[1] AS asked_at,
+           max(said_at) FILTER (WHERE role = 'ai') AS answered_at
+    FROM conversation_messages WHERE turn > 0
+    GROUP BY tenant_id, thread_id, user_id, turn
+) AS t
+LEFT JOIN LATERAL (
+    SELECT outcome, score, comment FROM feedback f
+    WHERE f.tenant_id = t.tenant_id AND f.thread_id = t.thread_id AND f.message = t.message
+    ORDER BY f.given_at DESC LIMIT 1
+) AS f ON true
+"""
+
+# Calls that came back, each with the message that asked for it: the last one before the result, so that a call
+# which a person edited shows what was run.
+CONVERSATION_TOOL_CALLS = """
+CREATE VIEW conversation_tool_calls WITH (security_invoker = true) AS
+SELECT r.tenant_id, r.thread_id, c.user_id, call.seq, r.seq AS result_seq, r.body ->> 'tool_call_id' AS call_id,
+       coalesce(call.value ->> 'name', r.name) AS tool, call.value -> 'args' AS arguments, r.text AS result,
+       CASE r.body ->> 'status' WHEN 'error' THEN 'error' ELSE 'ok' END AS status,
+       call.said_at AS called_at, r.said_at AS returned_at, r.said_at - call.said_at AS duration
+FROM messages r
+JOIN conversations c ON c.tenant_id = r.tenant_id AND c.thread_id = r.thread_id AND c.forgotten_at IS NULL
+LEFT JOIN LATERAL (
+    SELECT a.seq, a.said_at, given.value
+    FROM messages a, jsonb_array_elements(
+        CASE jsonb_typeof(a.body -> 'tool_calls') WHEN 'array' THEN a.body -> 'tool_calls' ELSE '[]' END) AS given
+    WHERE a.tenant_id = r.tenant_id AND a.thread_id = r.thread_id AND a.seq < r.seq AND a.role = 'ai'
+      AND given.value ->> 'id' = r.body ->> 'tool_call_id'
+    ORDER BY a.seq DESC LIMIT 1
+) AS call ON true
+WHERE r.role = 'tool' AND r.origin <> 2 AND r.body IS NOT NULL
+"""
+
 # (forwards, backwards); backwards in reverse order
 STEPS = (
     (
@@ -502,6 +608,65 @@ STEPS = (
     (WEIGHTS_AGAIN, None),
     ("DELETE FROM term_statistics", None),
     (STATISTICS_AGAIN, None),
+    ("ALTER TABLE conversations ADD COLUMN summary text", "ALTER TABLE conversations DROP COLUMN summary"),
+    ("COMMENT ON COLUMN conversations.summary IS 'What a model made of the conversation so far'", None),
+    (
+        "ALTER TABLE conversations ADD COLUMN summary_seq bigint",
+        "ALTER TABLE conversations DROP COLUMN summary_seq",
+    ),
+    (
+        "COMMENT ON COLUMN conversations.summary_seq IS 'The last message that the summary knows of'",
+        None,
+    ),
+    (
+        "ALTER TABLE conversations ADD COLUMN auto_title boolean NOT NULL DEFAULT false",
+        "ALTER TABLE conversations DROP COLUMN auto_title",
+    ),
+    (
+        "COMMENT ON COLUMN conversations.auto_title IS 'The title was not given by a person, and may be replaced'",
+        None,
+    ),
+    (
+        (
+            'CREATE TABLE feedback (tenant_id text COLLATE "C" NOT NULL, thread_id text COLLATE "C" NOT NULL,'
+            " message uuid NOT NULL, given_by text COLLATE \"C\" NOT NULL DEFAULT '', outcome text NOT NULL,"
+            " score double precision, comment text, given_at timestamptz NOT NULL DEFAULT now(),"
+            " CONSTRAINT feedback_pkey PRIMARY KEY (tenant_id, thread_id, message, given_by),"
+            " CONSTRAINT feedback_outcome_check CHECK (outcome IN ('good', 'bad', 'mixed')))"
+        ),
+        "DROP TABLE feedback",
+    ),
+    (
+        "COMMENT ON TABLE feedback IS 'What somebody thought of an answer, by the message that asked for it'",
+        None,
+    ),
+    (
+        (
+            'CREATE TABLE shared_conversations (tenant_id text COLLATE "C" NOT NULL, id text COLLATE "C" NOT NULL,'
+            ' thread_id text COLLATE "C" NOT NULL, last_message uuid,'
+            " created_at timestamptz NOT NULL DEFAULT now(), expires_at timestamptz,"
+            " CONSTRAINT shared_conversations_pkey PRIMARY KEY (tenant_id, id))"
+        ),
+        "DROP TABLE shared_conversations",
+    ),
+    (
+        (
+            "COMMENT ON TABLE shared_conversations IS"
+            " 'Conversations that may be read by whoever knows the id; last_message ends what is shown'"
+        ),
+        None,
+    ),
+    (
+        "CREATE INDEX shared_conversations_thread_idx ON shared_conversations (tenant_id, thread_id)",
+        "DROP INDEX shared_conversations_thread_idx",
+    ),
+    (
+        "CREATE INDEX messages_results_idx ON messages (tenant_id, said_at) WHERE role = 'tool'",
+        "DROP INDEX messages_results_idx",
+    ),
+    (CONVERSATION_MESSAGES, "DROP VIEW conversation_messages"),
+    (CONVERSATION_TURNS, "DROP VIEW conversation_turns"),
+    (CONVERSATION_TOOL_CALLS, "DROP VIEW conversation_tool_calls"),
 )
 
 
