@@ -13,6 +13,7 @@ from memory_plugin.embedding.cache import QueryCache
 from memory_plugin.embedding.choose import resolve_embedder
 from memory_plugin.embedding.langchain_adapter import LangChainEmbedder
 from memory_plugin.embedding.names import strip_names
+from memory_plugin.embedding.packaged import MultilingualEmbedder, OnnxEmbedder
 from memory_plugin.embedding.protocol import Embedder, Vector
 from memory_plugin.embedding.static import EMBEDDED_PACKAGES, StaticEmbedder
 from memory_plugin.embedding.vectors import vector_text
@@ -21,6 +22,8 @@ __all__ = [
     "EMBEDDED_PACKAGES",
     "Embedder",
     "LangChainEmbedder",
+    "MultilingualEmbedder",
+    "OnnxEmbedder",
     "QueryCache",
     "StaticEmbedder",
     "Vector",

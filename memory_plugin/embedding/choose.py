@@ -7,16 +7,23 @@ import inspect
 from typing import TypeGuard
 
 from memory_plugin.embedding.langchain_adapter import LangChainEmbedder
+from memory_plugin.embedding.packaged import MultilingualEmbedder, OnnxEmbedder
 from memory_plugin.embedding.protocol import Embedder
-from memory_plugin.embedding.static import StaticEmbedder
+from memory_plugin.embedding.static import EMBEDDED_PACKAGES, StaticEmbedder
 from memory_plugin.embedding.texts import reason_of
 from memory_plugin.errors import ConfigurationError, UnsupportedError
+
+PACKAGED: dict[str, type[StaticEmbedder | OnnxEmbedder | MultilingualEmbedder]] = {
+    kind.spec: kind for kind in (StaticEmbedder, OnnxEmbedder, MultilingualEmbedder)
+}
+"""The models that come with a package, by the name that settings give them."""
 
 
 def resolve_embedder(embeddings: object = None) -> Embedder | None:
     """The embedder for the `embeddings` argument of an open call; None means recall by words alone.
 
-    None takes the offline default where its packages are installed; False turns vectors off; a string
+    None takes the offline default where its packages are installed; False or "none" turns vectors off;
+    "static" (that default), "onnx" and "multilingual" are models that come with a package; a string
     "provider:model" goes to LangChain's `init_embeddings`; an Embedder is returned as it is; anything
     else is adapted by LangChainEmbedder.
 
@@ -27,10 +34,27 @@ def resolve_embedder(embeddings: object = None) -> Embedder | None:
     if embeddings is False:
         return None
     if isinstance(embeddings, str):
-        return LangChainEmbedder(_provider_embeddings(embeddings))
+        return _named(embeddings.strip())
     if _is_embedder(embeddings):
         return embeddings
     return LangChainEmbedder(embeddings)
+
+
+def _named(name: str) -> Embedder | None:
+    """The embedder of a name in the settings."""
+    if name.lower() == "none":
+        return None
+    kind = PACKAGED.get(name.lower())
+    if kind is None:
+        return LangChainEmbedder(_provider_embeddings(name), spec=name)
+    if not kind.is_available():
+        raise UnsupportedError(
+            f'embeddings={name!r} needs packages: pip install "memory-plugin[{kind.spec}]" (multilingual has no '
+            "wheel for Windows), or name another embedder."
+            if kind is not StaticEmbedder
+            else f"embeddings={name!r} needs packages: {EMBEDDED_PACKAGES}, or name another embedder."
+        )
+    return kind()
 
 
 def _is_embedder(value: object) -> TypeGuard[Embedder]:
@@ -49,7 +73,8 @@ def _is_embedder(value: object) -> TypeGuard[Embedder]:
 def _provider_embeddings(model: str) -> object:
     if not all(part.strip() for part in model.partition(":")):
         raise ConfigurationError(
-            f'embeddings={model!r} is not of the form "provider:model", such as "openai:text-embedding-3-small".'
+            f'embeddings={model!r} is none of static, onnx, multilingual and none, nor of the form "provider:model", '
+            'such as "openai:text-embedding-3-small".'
         )
     try:
         # by name, so that this layer stays free of the framework unless a string asks for it

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from memory_plugin.embedding.protocol import Embedder, Vector
 from memory_plugin.embedding.texts import reason_of
@@ -116,14 +116,20 @@ class Guard:
         task.add_done_callback(lambda _: self._left.discard(left))
         task.cancel()
 
-    def _checked(self, vectors: Sequence[Sequence[float]], expected: int) -> list[Vector]:
+    def _checked(self, answer: Any, expected: int) -> list[Vector]:
         """The vectors with length 1, if they are what was asked for."""
+        try:
+            vectors = [list(map(float, vector)) for vector in answer]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise EmbeddingError(
+                f"The embedder {self.name} did not return a list of vectors of numbers ({reason_of(error)})."
+            ) from error
         if len(vectors) != expected:
             raise EmbeddingError(f"The embedder {self.name} returned {len(vectors)} vectors for {expected} texts.")
         width = self.embedder.dims or (len(vectors[0]) if vectors else 0)
         return [self._normalised(vector, width) for vector in vectors]
 
-    def _normalised(self, vector: Sequence[float], width: int) -> Vector:
+    def _normalised(self, vector: Vector, width: int) -> Vector:
         if len(vector) != width:
             raise EmbeddingError(
                 f"The embedder {self.name} returned a vector of width {len(vector)} where {width} was "
@@ -133,5 +139,5 @@ class Guard:
         if not math.isfinite(norm):
             raise EmbeddingError(f"The embedder {self.name} returned a vector with NaN or infinity in it.")
         if norm == 0 or abs(norm - 1) < 1e-3:
-            return list(vector)
+            return vector
         return [value / norm for value in vector]

@@ -27,6 +27,7 @@ class LangChainEmbedder:
 
     `name` is derived from the class and its model unless given: give one where the object does not
     tell, such as a lambda. `dims` declares the width to expect, otherwise the first answer sets it.
+    `spec` is the setting that would open the model again, where there is one.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class LangChainEmbedder:
         document_timeout: float | None = 60.0,
         query_timeout: float | None = 10.0,
         query_cache: int = 1024,
+        spec: str | None = None,
     ) -> None:
         if batch_size < 1 or concurrency < 1:
             raise ConfigurationError("batch_size and concurrency of an embedder must be at least 1.")
         self._documents, self._query = _methods(embeddings)
         self.name = name or _space_name(embeddings)
         self.dims = dims
+        self.spec = spec
         self._batch_size = batch_size
         self._concurrency = concurrency
         self._document_timeout = document_timeout

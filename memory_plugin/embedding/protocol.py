@@ -14,6 +14,8 @@ class Embedder(Protocol):
     An embedder may also have an attribute `at_once`. True says that it is quick and costs nothing to ask,
     so that what was just written is embedded while the next search waits for it. Without it, or where
     it is False, new texts get their vectors in the background, and until then words alone find them.
+    An attribute `spec` is the value of MEMORY_EMBEDDINGS that opens the model again: with it a store goes
+    on searching the vectors of this model while those of its successor are being made.
     """
 
     @property

@@ -108,6 +108,8 @@ class StaticEmbedder:
     BATCH_CHARS: ClassVar[int] = 100_000
 
     name: str = "wordllama:l2_supercat:256"
+    spec: ClassVar[str] = "static"
+    """What names the model in MEMORY_EMBEDDINGS."""
     dims: int | None = WIDTH
     at_once: ClassVar[bool] = True
     """Fast enough to embed what was just written while a search waits for it."""
