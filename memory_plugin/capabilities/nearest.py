@@ -47,15 +47,17 @@ class Nearest:
         """
         distance = f"e.vector <#> {self._query}"
         # "+ 0" keeps the planner from an index that loses filtered rows
-        order = f"GROUP BY p.id ORDER BY min({distance}), p.id" if has_parts else f"ORDER BY ({distance}) + 0, p.id"
+        group, nearest = ("GROUP BY e.passage_id", f"min({distance})") if has_parts else ("", f"({distance}) + 0")
         gate = ""
         if self._space.is_indexed and self._depth:
             self._walk(kind, filters)
             gate = f" AND (SELECT count(DISTINCT id) < $2 FROM near_{kind:d})"
         exact = (
-            f"(SELECT p.id FROM {{s}}.embeddings e JOIN {{s}}.passages p "
-            f"ON p.tenant_id = e.tenant_id AND p.id = e.passage_id "
-            f"WHERE e.tenant_id = $1 AND e.model_id = {self._space.number:d} AND {filters}{gate} {order} LIMIT $2)"
+            # named by an array, the vectors are read once whatever the planner believes of tables without statistics
+            f"(SELECT e.passage_id AS id FROM {{s}}.embeddings e "
+            f"WHERE e.tenant_id = $1 AND e.model_id = {self._space.number:d} "
+            f"AND e.passage_id = ANY (ARRAY(SELECT p.id FROM {{s}}.passages p WHERE {filters}{gate})) "
+            f"{group} ORDER BY {nearest}, e.passage_id LIMIT $2)"
         )
         if not gate:
             return exact
