@@ -8,10 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.json_schema import WithJsonSchema
 
-from memory_plugin.validation import MAX_IDENTIFIER, MAX_TEXT
+from memory_plugin.validation import MAX_IDENTIFIER
 
 MAX_FACT = 8_000
 """Characters of one fact: it is one statement."""
+
+MAX_SUMMARY = 50_000
+"""Characters of the summary of a user: it goes before a model in every conversation."""
 
 # without NUL, which PostgreSQL cannot hold
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_IDENTIFIER, pattern="^[^\\x00]+$")]
@@ -19,7 +22,7 @@ Query = Annotated[str, StringConstraints(min_length=1, max_length=10_000, patter
 Statement = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_FACT, pattern="^[^\\x00]*[^\\s\\x00][^\\x00]*$")
 ]
-Summary = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern="^[^\\x00]+$")]
+Summary = Annotated[str, StringConstraints(min_length=1, max_length=MAX_SUMMARY, pattern="^[^\\x00]+$")]
 Words = Annotated[str, StringConstraints(max_length=1_000, pattern="^[^\\x00]*$")]
 MemoryId = Annotated[
     str,
