@@ -92,12 +92,14 @@ class ConversationSaver(FacedSaver):
         serde: SerializerProtocol | None = None,
         tenant: str | None = None,
         schema: str | None = None,
+        pipeline: bool = False,  # noqa: ARG003 - LangGraph's own saver takes it
         **options: Any,
     ) -> Opening[ConversationSaver]:
         """A saver with a store of its own, for `async with` or `with`.
 
         Args:
             conn_string: `postgresql://` URL; None takes MEMORY_DATABASE_URL or the embedded database.
+            pipeline: makes no difference: every operation is one round trip in any case.
             options: as for the class.
         """
         return Opening(
