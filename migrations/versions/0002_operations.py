@@ -278,7 +278,7 @@ SELECT tenant_id, kind, term_id(lexeme), count(DISTINCT id) FROM passages, unnes
 
 # The conversation as history shows it, and before that what the state had and was trimmed of: a summary that took
 # the place of old messages does not unsay them. A message outside the state stands behind the last one of the
-# state that came before it. What an abandoned fork said is not in it.
+# state that came before it. What a fork said that was abandoned is not in it while the state reaches back before it.
 CONVERSATION_MESSAGES = """
 CREATE VIEW conversation_messages WITH (security_invoker = true) AS
 SELECT tenant_id, thread_id, user_id, position, turn, seq, id, role, name, text, message_id, body, said_at
