@@ -19,6 +19,7 @@ from uuid import UUID
 
 from memory_plugin.bridge import Bridge
 from memory_plugin.carrying import Carried
+from memory_plugin.conversing import Conversing
 from memory_plugin.errors import ConfigurationError
 from memory_plugin.remembering import Remembers
 from memory_plugin.settings import Settings, get_settings
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from memory_plugin.upkeep import Upkeep
 
 
-class MemoryCore(Carried, Remembers, ManyTenants):
+class MemoryCore(Carried, Conversing, Remembers, ManyTenants):
     """The store of one tenant: made by `open`, used in `async with` or `with`."""
 
     embedder: Embedder | None
