@@ -13,13 +13,14 @@ class Weights:
     """How much each signal counts; 0 switches one off, and a negative one counts against a hit.
 
     Each signal is a number from 0 to 1 (`speaker` and `role` from -1 to 1) before it is weighed.
-    The first three hold for everything, the others for messages; those marked with (c) are signals
-    of context, which count the less the longer the messages of the thread are: a long message
-    stands for itself.
+    `words` and `meaning` hold for everything, `fact` and `importance` for memories, the others for
+    messages; those marked with (c) are signals of context, which count the less the longer the
+    messages of the thread are: a long message stands for itself.
 
     Attributes:
         words: BM25, divided by that of the best candidate.
         meaning: similarity of the vectors, stretched over the range of the candidates.
+        fact: how much more the words and the meaning of a memory count than those of what was merely said.
         importance: what a memory of importance 1 gains over one of importance 0.
         previous: (c) the words of the messages before it: the last counts three quarters, the one before it a quarter.
         next: (c) the words of the message after it.
@@ -34,6 +35,7 @@ class Weights:
 
     words: float = 0.5
     meaning: float = 0.5
+    fact: float = 0.5
     importance: float = 0.05
     previous: float = 0.4
     next: float = 0.2
@@ -55,6 +57,6 @@ class Weights:
     def plain(cls) -> Weights:
         """Words, meaning and importance alone: no signal of conversations."""
         return cls(
-            previous=0.0, next=0.0, answer=0.0, session=0.0, speaker=0.0,
+            fact=0.0, previous=0.0, next=0.0, answer=0.0, session=0.0, speaker=0.0,
             role=0.0, question=0.0, moment=0.0, period=0.0,
         )  # fmt: skip
