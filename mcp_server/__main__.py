@@ -37,7 +37,13 @@ async def _run(settings: ServerSettings) -> int:
     from mcp_server.server import build_server
 
     access = CoreAccess(lambda: open_configured(settings))
-    server = build_server(access, read_only=settings.read_only)
+    server = build_server(
+        access,
+        read_only=settings.read_only,
+        add_references=settings.add_references,
+        state_key=settings.state_key(),
+        sessions=not settings.http,
+    )
     if settings.http:
         from mcp_server.http import listen, serve_http
         from memory_plugin.errors import ConfigurationError

@@ -55,11 +55,10 @@ async def settings(caller: Caller, *, can_write: bool, can_add_references: bool,
     writes = can_write and WRITE in caller.scopes
 
     def build(count: int, characters: int) -> MemorySettings:
-        fitting = [each.cut(characters) for each in shown[:count]]
+        fitting = [_cut(each, characters) for each in shown[:count]]
         return MemorySettings(
             notice=DATA_NOTICE if shown else "No settings are stored for the user's agents.",
             user=harmless(caller.user_id) if caller.user_id is not None else "everyone of the tenant",
-            tenant=harmless(caller.core.tenant),
             can_write=writes,
             can_add_references=writes and can_add_references,
             search=f"words and meaning ({embedder.name})" if embedder is not None else "words",
@@ -78,3 +77,9 @@ def _setting(stored: AgentSettings) -> Setting:
         date=date(stored.valid_from) or "",
         version=stored.version,
     )
+
+
+def _cut(setting: Setting, characters: int) -> Setting:
+    if len(setting.text) <= characters:
+        return setting
+    return setting.model_copy(update={"text": setting.text[: max(characters - 1, 0)] + "…"})

@@ -194,7 +194,7 @@ def _stored_notice(status: str, *, flagged: bool, beside: Hit | None) -> str:
 
 
 def _similar(hit: Hit) -> Similar:
-    return Similar(id=hit.id, text=label(hit.text, 300) or "", key=reading.named(hit.key))
+    return Similar(id=hit.id, text=label(hit.text, 300) or "")
 
 
 async def keep_old(caller: Caller, near: Hit) -> Stored:

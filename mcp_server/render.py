@@ -25,8 +25,8 @@ DEFAULT_TOKENS = 1500
 SMALLEST_BUDGET = 400
 LARGEST_BUDGET = 25_000
 
-_ENVELOPE = 320
-"""Bytes kept free for what the protocol adds to a result: its type, its flags, the server's name."""
+_ENVELOPE = 550
+"""Bytes kept free for what the protocol adds to a result: its type, its flags, the server's name and icon."""
 
 _SHORTEST_TEXT = 80
 """Characters below which an entry is left out rather than cut further."""

@@ -82,12 +82,18 @@ class Recalled(Answer):
     omitted: int | None = None
 
 
+class Listed(Answer):
+    """What there is, the latest first: the answer of a resource that lists."""
+
+    results: list[Passage]
+    truncated: bool = False
+
+
 class Similar(Facts):
     """A memory that says nearly the same as another text."""
 
     id: str
     text: str
-    key: str | None = None
 
 
 class Stored(Answer):
@@ -187,10 +193,11 @@ class Conversations(Answer):
     truncated: bool | None = None
 
 
-class Setting(Entry):
-    """A setting that the user's agents share; `text` is its value as JSON."""
+class Setting(Facts):
+    """A setting that the user's agents share; `text` is its value as JSON, ending in … where it was cut."""
 
     name: str
+    text: str
     date: str
     version: int
 
@@ -199,7 +206,6 @@ class MemorySettings(Answer):
     """The answer of settings: whose memory it is, what this server may do with it, and the user's settings."""
 
     user: str
-    tenant: str
     can_write: bool
     can_add_references: bool
     search: str

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from mcp_server.render import DEFAULT_TOKENS
+
 _UNSAID = {"title", "$defs"}
-_UNSAID_OF_ANSWERS = {*_UNSAID, "default", "enum"}
+_OBVIOUS = (None, False, DEFAULT_TOKENS)
+"""Defaults that say nothing: left out, a model leaves the argument out too."""
+
+_UNSAID_OF_ANSWERS = {*_UNSAID, "default", "enum", "required"}
 
 
 def of_arguments(schema: dict[str, Any]) -> dict[str, Any]:
@@ -17,10 +22,7 @@ def of_arguments(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_answer(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of an answer, which nobody has to write: names and types, and what an answer always has.
-
-    In lists what has no type is text, as most of it is.
-    """
+    """The schema of an answer, which nobody has to write: names and types."""
     return _compact(schema, schema.get("$defs", {}), _UNSAID_OF_ANSWERS, root=True)
 
 
@@ -30,9 +32,7 @@ def _compact(schema: dict[str, Any], definitions: dict[str, Any], unsaid: set[st
     kept: dict[str, Any] = {}
     for name, value in schema.items():
         # the description of a model is the docstring of its class, which is for us
-        if name in unsaid or (name == "default" and value is None) or (name == "description" and root):
-            continue
-        if name == "required" and unsaid is _UNSAID_OF_ANSWERS and "notice" not in value:
+        if name in unsaid or (name == "default" and value in _OBVIOUS) or (name == "description" and root):
             continue
         if name == "anyOf":
             choices = [choice for choice in value if choice != {"type": "null"}]
@@ -41,14 +41,7 @@ def _compact(schema: dict[str, Any], definitions: dict[str, Any], unsaid: set[st
         elif name == "properties":
             kept[name] = {key: _compact(part, definitions, unsaid, root=False) for key, part in value.items()}
         elif name == "items":
-            entry = _compact(value, definitions, unsaid, root=False)
-            kept[name] = _entry(entry) if unsaid is _UNSAID_OF_ANSWERS else entry
+            kept[name] = _compact(value, definitions, unsaid, root=False)
         else:
             kept[name] = value
     return kept
-
-
-def _entry(schema: dict[str, Any]) -> dict[str, Any]:
-    properties = schema.get("properties", {})
-    text = {"type": "string"}
-    return {"properties": {name: {} if part == text else part for name, part in properties.items()}}

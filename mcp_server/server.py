@@ -1,8 +1,9 @@
-"""The server: tools, resources and a prompt over one memory that is opened behind the handshake."""
+"""The server: tools, resources and prompts over one memory that is opened behind the handshake."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -11,10 +12,15 @@ from typing import TYPE_CHECKING, Any
 from mcp.server import MCPServer
 from mcp.server.caching import CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver import RequestStateSecurity
+from mcp.types import CompleteRequestParams, Icon
 
 from mcp_server.access import CoreAccess, already_open
+from mcp_server.completion import complete
 from mcp_server.http import add_health
-from mcp_server.resources import add_resources
+from mcp_server.memory_server import MemoryServer
+from mcp_server.prompts import add_prompts
+from mcp_server.resources import add_templates, fixed_resources
 from mcp_server.settings import version
 from mcp_server.tools import Offer, tools
 
@@ -38,6 +44,13 @@ Long-term memory of the user: saved facts, past conversations, reference documen
 """
 """What every client puts before its model; some cut it after 2,048 characters."""
 
+_DRAWING = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8">'
+    '<path d="M1 7V1l3 3 3-3v6" fill="none" stroke="#56e"/></svg>'
+)
+ICONS = [Icon(src=f"data:image/svg+xml;base64,{base64.b64encode(_DRAWING.encode()).decode()}")]
+"""Small on purpose: the newer era repeats the server's own with every result."""
+
 _LISTS_ARE_STABLE = CacheHint(ttl_ms=300_000, scope="private")
 
 _HEAD_START = 0.02
@@ -45,7 +58,10 @@ _HEAD_START = 0.02
 
 
 def create_server(
-    core: MemoryCore | Callable[[], AbstractAsyncContextManager[MemoryCore]], *, read_only: bool = False
+    core: MemoryCore | Callable[[], AbstractAsyncContextManager[MemoryCore]],
+    *,
+    read_only: bool = False,
+    add_references: bool = False,
 ) -> MCPServer[CoreAccess]:
     """An MCP server over a memory, for every transport.
 
@@ -54,17 +70,33 @@ def create_server(
             async context manager, such as `lambda: MemoryCore.open(url)`: it is entered behind the
             first answer, again after a failure, and left when serving ends.
         read_only: leave out the tools that change anything.
+        add_references: offer a tool that stores documents.
 
     All requests act for the memory's own tenant and user; nothing in a request can name another.
     """
     if callable(core):
-        return build_server(CoreAccess(core), read_only=read_only)
+        return build_server(CoreAccess(core), read_only=read_only, add_references=add_references)
     opened = core
-    return build_server(CoreAccess(lambda: already_open(opened)), read_only=read_only)
+    access = CoreAccess(lambda: already_open(opened))
+    return build_server(access, read_only=read_only, add_references=add_references)
 
 
-def build_server(access: CoreAccess, *, read_only: bool = False) -> MCPServer[CoreAccess]:
-    """Like `create_server`, for a process that also uses the memory itself."""
+def build_server(
+    access: CoreAccess,
+    *,
+    read_only: bool = False,
+    add_references: bool = False,
+    state_key: bytes | None = None,
+    sessions: bool = True,
+) -> MemoryServer:
+    """Like `create_server`, for a process that also uses the memory itself.
+
+    Args:
+        state_key: seals what a client carries from a question to its answer, 32 bytes or more; the
+            same in every process that shares the work. None makes one for this process.
+        sessions: clients of the older era keep a connection, over which they can be told of changes.
+    """
+    offer = Offer(read_only=read_only, add_references=add_references)
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[CoreAccess]) -> AsyncIterator[CoreAccess]:
@@ -78,12 +110,13 @@ def build_server(access: CoreAccess, *, read_only: bool = False) -> MCPServer[Co
         return result
 
     with _logging_as_it_is():
-        server = MCPServer(
+        server = MemoryServer(
             "memory",
             title="Long-term memory",
             instructions=INSTRUCTIONS,
             version=version(),
-            tools=tools(Offer(read_only=read_only)),
+            icons=ICONS,
+            tools=tools(offer),
             lifespan=lifespan,
             cache_hints={
                 "tools/list": _LISTS_ARE_STABLE,
@@ -91,10 +124,14 @@ def build_server(access: CoreAccess, *, read_only: bool = False) -> MCPServer[Co
                 "resources/list": _LISTS_ARE_STABLE,
                 "resources/templates/list": _LISTS_ARE_STABLE,
             },
+            request_state_security=None if state_key is None else RequestStateSecurity(keys=[state_key]),
             subscriptions=False,
             middleware=[open_behind_first_answer],
         )
-    add_resources(server)
+    server.fixed, server.fixed_icons = fixed_resources(offer), ICONS
+    add_templates(server, ICONS)
+    add_prompts(server, ICONS, read_only=offer.read_only)
+    server.answer("completion/complete", CompleteRequestParams, complete)
     add_health(server, access)
     return server
 

@@ -183,7 +183,7 @@ async def conversations(
     caller: Me,
     thread_id: Annotated[str | None, _named("thread_id", "conversation_id", "thread", "id")] = None,
     around: Annotated[str | None, _named("around", "message_id", description="id of a message")] = None,
-    search: Annotated[str | None, _named("search", "query", "title", description="words in titles")] = None,
+    search: Annotated[str | None, _named("search", "query", "title", description="words in it")] = None,
     limit: Limit = 20,
     cursor: str | None = None,
     max_tokens: Budget = DEFAULT_TOKENS,

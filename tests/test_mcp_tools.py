@@ -613,6 +613,7 @@ async def test_resources_read_what_their_addresses_name(alice: MemoryCore, era: 
         "memory://conversation/{thread_id}",
         "memory://reference/{document}/{version}",
         "memory://reference/{document}/{version}#{chunk}",
+        "memory://working-memory/{thread_id}",
     }
     assert ["green tea" in text for text in texts.values()] == [True, True, False]
     assert "Brewed at 80." in texts[f"memory://reference/{document.id}/1"]
