@@ -138,10 +138,16 @@ async def test_a_search_of_all_is_as_good_as_an_exact_one(core: MemoryCore) -> N
 
 
 async def test_an_index_that_gives_too_little_is_made_up_for(core: MemoryCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk is cut short on its way to those that lie farthest from the question."""
     monkeypatch.setattr(nearest, "EXACT", 0)
     monkeypatch.setattr(nearest, "MOST_VISITED", 1)
     vector = await vector_of(core, "question")
-    assert await found(core, vector, Scope(user_id="u7")) == await exact(core, vector, "p.user_id = 'u7'")
+    opposite = QueryVector([-number for number in vector], vector.space)
+    far = await exact(core, opposite, limit=12)
+    candidates = await core.passages.search(
+        words=None, vector=vector, kinds=[MEMORY], conditions={MEMORY: ("p.id = ANY ({0})", [list(far)])}, limit=10
+    )
+    assert len({each.id for each in candidates} & far) == 10
 
 
 async def test_pages_are_cut_from_one_list(core: MemoryCore) -> None:

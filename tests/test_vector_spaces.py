@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from memory_plugin.capabilities.vector_spaces import Progress
+from memory_plugin.cli import app
 from memory_plugin.core import MemoryCore
 from memory_plugin.errors import EmbeddingError, InvalidInputError, NotFoundError
 from memory_plugin.settings import Settings
@@ -265,3 +268,34 @@ async def test_a_wrong_answer_is_an_error_of_the_embedder(old: MemoryCore, answe
     await old.remember("Something new", user_id="u")
     with pytest.raises(EmbeddingError):
         await old.indexed()
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_shows_builds_and_drops_spaces(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the model that comes with a package."""
+    pytest.importorskip("wordllama")
+    monkeypatch.setenv("MEMORY_DATABASE_URL", database_url)
+    with MemoryCore.open(database_url, embeddings=Topics("old")) as core:
+        for fact in FACTS:
+            core.remember(fact, user_id="u")
+        core.indexed()
+
+    def run(*arguments: str) -> Any:
+        result = CliRunner().invoke(app, ["--json", "reindex", *arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    assert [space["name"] for space in run("--dry-run")["spaces"]] == ["old"]
+    built = run("--retire-others", "--languages", "german,english")
+    assert (built["languages"], built["retired"], built["index_error"]) == (["german", "english"], ["old"], None)
+    assert {space["name"]: (space["state"], space["passages"]) for space in built["spaces"]} == {
+        built["model"]: ("ready", 3),
+        "old": ("retired", 3),
+    }
+    assert run("--drop", "old", "--yes")["dropped"] == 3
+    checks = json.loads(CliRunner().invoke(app, ["--json", "doctor"]).stdout)["checks"]
+    assert {"vectors": "ok", "languages": "ok", "index": "ok"}.items() <= {
+        check["name"]: check["status"] for check in checks
+    }.items()

@@ -46,7 +46,7 @@ def of_tenant(given: str) -> str:
     return f"coalesce((SELECT languages FROM {{s}}.search_languages WHERE tenant_id = $1), {given}::text[])"
 
 
-_KNOWN = "SELECT count(*) FROM pg_ts_config WHERE $1 IN (cfgname, oid::regconfig::text)"
+_KNOWN = "SELECT count(*) FROM pg_ts_config WHERE $1::text IN (cfgname::text, oid::regconfig::text)"
 
 _SET = """
 INSERT INTO {s}.search_languages AS l (tenant_id, languages) VALUES ($1, $2)

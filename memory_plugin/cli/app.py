@@ -22,6 +22,7 @@ from memory_plugin.cli import (
     programs,
     prune,
     references,
+    reindex,
     tokens,
     versions,
 )
@@ -47,7 +48,7 @@ Environment (the options above win over it):
   MEMORY_SCHEMA        the PostgreSQL schema of the tables
   MEMORY_TENANT        whose rows are seen
   MEMORY_USER_ID       the user when a command names none
-  MEMORY_EMBEDDINGS    provider:model, or none to search by words alone
+  MEMORY_EMBEDDINGS    onnx, multilingual, provider:model, or none to search by words alone
   NO_COLOR             print without colours
 
 Exit codes: 0 it is done, 1 it failed, 2 it was not understood, 130 it was interrupted.
@@ -164,6 +165,7 @@ app.add_typer(facts.app)
 app.add_typer(versions.app)
 app.add_typer(forgetting.app)
 app.add_typer(prune.app)
+app.add_typer(reindex.app)
 app.add_typer(conversations.app, name="conversations")
 app.add_typer(references.app, name="references")
 app.add_typer(tokens.app, name="tokens")
