@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from memory_plugin.embedding import StaticEmbedder
 from memory_plugin.errors import ContentTooLargeError, DocumentError
 from memory_plugin.parsers import ParseLimits, parse
+from memory_plugin.parsers.openapi_short import by_custom
 from memory_plugin.types import Chunk, ParsedDocument
 from tests.chunk_checks import assert_sound
 
@@ -69,8 +70,8 @@ def test_a_description_is_known_by_its_content(name: str, media_type: str | None
     assert document.media_type == "application/vnd.oai.openapi"
 
 
-def test_an_operation_is_one_chunk_that_says_all(payments: ParsedDocument) -> None:
-    (chunk,) = [chunk for chunk in payments.chunks if chunk.metadata.get("operation_id") == "createRefund"]
+def test_an_operation_is_one_chunk_that_names_all_and_its_fields_are_said_in_full(payments: ParsedDocument) -> None:
+    chunk, details = [chunk for chunk in payments.chunks if chunk.metadata.get("operation_id") == "createRefund"]
     assert chunk.metadata == {
         "kind": "operation",
         "method": "POST",
@@ -78,8 +79,11 @@ def test_an_operation_is_one_chunk_that_says_all(payments: ParsedDocument) -> No
         "operation_id": "createRefund",
         "tags": ["Refunds"],
     }
-    assert chunk.heading_path == ("Payments API", "Refunds", "POST /refunds")
+    assert chunk.heading_path == ("Payments API", "Refunds", "POST /refunds: Create a refund")
     assert chunk.text.startswith("POST /refunds\nCreate a refund\nGives back all or part of a charge")
+    assert "Parameters: Idempotency-Key (header, string)" in chunk.text
+    assert "Request body (application/json): charge (string, required), amount (integer), reason (string)" in chunk.text
+    assert details.metadata == {**chunk.metadata, "part": "details"}
     for line in (
         "- Idempotency-Key (header, string): The same key again gives the same answer, and no second payment. Longest: 255.",
         "Request body of POST /refunds (application/json, required, object):",
@@ -89,10 +93,10 @@ def test_an_operation_is_one_chunk_that_says_all(payments: ParsedDocument) -> No
         "- 201: The refund is on its way. Returns Refund.",
         "Authentication: secretKey",
     ):
-        assert line in chunk.text.splitlines()
+        assert line in details.text.splitlines()
 
 
-def test_each_part_of_a_long_operation_names_it() -> None:
+def test_a_long_operation_is_one_chunk_that_names_all_and_others_that_say_it_in_full() -> None:
     words = "It takes five to ten days until the money is there. "
     parameters = [{"name": f"p{number}", "in": "query", "description": words} for number in range(9)]
     fields = {f"f{number}": {"type": "string", "description": words} for number in range(9)}
@@ -101,10 +105,46 @@ def test_each_part_of_a_long_operation_names_it() -> None:
     post = {"description": words * 9, "parameters": parameters, "requestBody": body, "responses": responses}
     document = parse(api(paths={"/v1/refunds": {"post": post}}), name="a.json")
     assert_sound(document)
-    parts = [chunk for chunk in document.chunks if chunk.metadata["kind"] == "operation"]
-    assert len(parts) == 4
-    assert all("POST /v1/refunds" in chunk.text.splitlines()[0] for chunk in parts)
-    assert len({str(chunk.metadata) for chunk in parts}) == 1
+    main, *details = [chunk for chunk in document.chunks if chunk.metadata["kind"] == "operation"]
+    assert main.text.splitlines()[:2] == ["POST /v1/refunds", "Create refund"]
+    assert "Parameters: p0 (query, any), p1 (query, any)" in main.text
+    assert "Request body (application/json): f0 (string), f1 (string)" in main.text
+    assert "Responses: 400, 401, 402" in main.text
+    assert len(details) == 4
+    assert all("POST /v1/refunds" in chunk.text.splitlines()[0] for chunk in details)
+    assert all(chunk.metadata == {**main.metadata, "part": "details"} for chunk in details)
+    assert "".join(chunk.text for chunk in details).count(words.strip()) == 9 + 9 + 9 + 10
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "does"),
+    [
+        ("POST", "/v1/refunds", "create refund"),
+        ("GET", "/v1/refunds", "list refunds"),
+        ("GET", "/v1/refunds/{refund}", "retrieve refund"),
+        ("POST", "/v1/refunds/{refund}", "update refund"),
+        ("DELETE", "/customers/{id}", "delete customer"),
+        ("PATCH", "/paymentMethods/:id", "update payment method"),
+        ("POST", "/invoices/{invoice}/pay", "pay invoice"),
+        ("GET", "/accounts/{account}/capabilities", "list capabilities of account"),
+        ("POST", "/companies/{id}/addresses", "create address of company"),
+        ("GET", "/v1/balance", "retrieve balance"),
+        ("GET", "/", ""),
+        ("POST", "refund.created", ""),
+    ],
+)
+def test_what_an_operation_does_is_told_from_its_method_and_path(method: str, path: str, does: str) -> None:
+    assert by_custom(method, path) == does
+
+
+def test_a_long_schema_is_one_chunk_that_names_all_fields() -> None:
+    fields = {f"field_{number}": {"type": "string", "description": "Words about it. " * 5} for number in range(60)}
+    document = parse(api(components={"schemas": {"Order": {"properties": fields}}}), name="a.json")
+    assert_sound(document)
+    main, *details = [chunk for chunk in document.chunks if chunk.metadata.get("schema") == "Order"]
+    assert main.text.startswith("Schema Order (object)\nFields: field_0")
+    assert "part" not in main.metadata and all(chunk.metadata["part"] == "details" for chunk in details)
+    assert sum(chunk.text.count("- field_") for chunk in details) == 60
 
 
 def test_a_body_says_less_where_that_makes_its_operation_one_chunk() -> None:
@@ -118,7 +158,7 @@ def test_a_body_says_less_where_that_makes_its_operation_one_chunk() -> None:
 
 
 def test_operations_come_in_the_order_they_were_written(payments: ParsedDocument) -> None:
-    seen = [chunk.heading_path[-1] for chunk in payments.chunks if chunk.metadata["kind"] == "operation"]
+    seen = [chunk.text.splitlines()[0] for chunk in payments.chunks if chunk.metadata.get("kind") == "operation"]
     assert list(dict.fromkeys(seen))[:3] == ["POST /charges", "GET /charges", "POST /charges/{charge_id}/capture"]
 
 
@@ -159,7 +199,10 @@ def test_forms_callbacks_and_deprecation_are_said(payments: ParsedDocument) -> N
 
 def test_a_webhook_is_an_operation_of_its_own_kind(payments: ParsedDocument) -> None:
     (chunk,) = [chunk for chunk in payments.chunks if chunk.metadata["kind"] == "webhook"]
-    assert (chunk.metadata["path"], chunk.heading_path[-1]) == ("refund.created", "Webhook POST refund.created")
+    assert (chunk.metadata["path"], chunk.heading_path[-1]) == (
+        "refund.created",
+        "Webhook POST refund.created: A refund was created",
+    )
 
 
 def test_a_schema_is_one_chunk_and_names_the_others(payments: ParsedDocument) -> None:

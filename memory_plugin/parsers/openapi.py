@@ -1,5 +1,7 @@
 """OpenAPI 3, Swagger 2 and JSON Schema: one passage per operation and one per schema.
 
+What does not fit one passage is said shortly in it, and in full in those that follow.
+
 The extracted text is a rendering made to be searched and read: method and path, what the operation
 does, its parameters, the fields of its body and its answers, with references resolved.
 """
@@ -23,6 +25,14 @@ from memory_plugin.parsers.openapi_schema import (
     sequence,
     short,
 )
+from memory_plugin.parsers.openapi_short import (
+    Listing,
+    purpose,
+    short_responses,
+    short_schema,
+    shortened,
+    top_level,
+)
 
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace", "query"})
 # more than any description needs; each of these may be an alias of something long
@@ -38,6 +48,11 @@ _LEAST_ROOM = 60
 _BODY_DETAILS: tuple[tuple[int, Detail], ...] = ((2, "full"), (1, "full"), (1, "sentence"), (1, "names"))
 _INLINE_DETAILS: tuple[tuple[int, Detail], ...] = ((2, "full"), (0, "full"))
 _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+# tokens from which on an operation is said shortly first: remarks on many fields drown what it is for
+_LONG = 230
+# of the chunks that say in full what a short one says before
+_DETAILS = {"part": "details"}
 
 _Rendered = tuple[tuple[str, ...], dict[str, Any], list[str]]  # heading path, metadata, parts of the text
 
@@ -72,7 +87,7 @@ def parse_openapi(root: Mapping[str, Any], *, name: str, limits: ParseLimits) ->
     renderer = _Operations(root, title)
     for path, metadata, parts in renderer.all():
         _write(writer, parts, path, metadata)
-        operations += 1
+        operations += "part" not in metadata
     schemas = mapping(mapping(root.get("components")).get("schemas")) or mapping(root.get("definitions"))
     _write_schemas(writer, renderer.fields, schemas, (title, "Schemas"))
     version = str(root.get("openapi") or root.get("swagger"))
@@ -95,7 +110,7 @@ def parse_schema(root: Mapping[str, Any], *, name: str, limits: ParseLimits) -> 
     writer = TextWriter(name, limits)
     fields = Fields(Resolver(root))
     title = label(str(root.get("title") or name))
-    _write(writer, [_schema_text(title, root, fields)], (title,), _schema_metadata(title))
+    _write_schema(writer, fields, title, root, (title,))
     definitions = {**mapping(root.get("definitions")), **mapping(root.get("$defs"))}
     _write_schemas(writer, fields, definitions, (title, "Definitions"))
     return Extract(
@@ -176,18 +191,19 @@ def _security_schemes(root: Mapping[str, Any]) -> list[str]:
 
 def _write_schemas(writer: TextWriter, fields: Fields, schemas: Mapping[str, Any], path: tuple[str, ...]) -> None:
     for key, schema in schemas.items():
-        name = label(key)
-        _write(writer, [_schema_text(name, schema, fields)], (*path, name), _schema_metadata(key))
+        _write_schema(writer, fields, key, schema, (*path, label(key)))
 
 
-def _schema_metadata(name: str) -> dict[str, Any]:
-    return {"kind": "schema", "schema": name}
-
-
-def _schema_text(name: str, schema: Any, fields: Fields) -> str:
-    head = f"Schema {name} ({fields.type_of(schema)})"
+def _write_schema(writer: TextWriter, fields: Fields, key: str, schema: Any, path: tuple[str, ...]) -> None:
+    """Write a schema as one chunk; one that is longer is said shortly first."""
+    head = f"Schema {label(key)} ({fields.type_of(schema)})"
     remarks = fields.remarks(schema)
-    return "\n".join([head, *([remarks] if remarks else []), *fields.lines(schema)])
+    text = "\n".join([head, *([remarks] if remarks else []), *fields.lines(schema)])
+    metadata: dict[str, Any] = {"kind": "schema", "schema": key}
+    if count_tokens(text) > _ROOM:
+        _write(writer, [short_schema(head, schema, remarks, fields, _ROOM)], path, metadata)
+        metadata = {**metadata, **_DETAILS}
+    _write(writer, [text], path, metadata)
 
 
 class _Operations:
@@ -205,11 +221,12 @@ class _Operations:
             for path, item in mapping(self.root.get(section)).items():
                 resolved = self.resolver.resolve(item)[0]
                 for method, operation in _operations(resolved):
-                    yield self._operation(method, path, prefix, resolved, operation)
+                    yield from self._operation(method, path, prefix, resolved, operation)
 
     def _operation(
         self, method: str, path: str, prefix: str, item: Mapping[str, Any], operation: Mapping[str, Any]
-    ) -> _Rendered:
+    ) -> Iterator[_Rendered]:
+        """The operation as one chunk; one that is longer is said shortly first."""
         head = f"{prefix}{method} {path}"
         tags = [label(str(tag)) for tag in sequence(operation.get("tags"))[:8]]
         metadata: dict[str, Any] = {
@@ -234,25 +251,56 @@ class _Operations:
         room = _ROOM - sum(count_tokens(part) + 2 for part in (*before, *after) if part)
         body = self._body(head, operation, parameters, room if room > _LEAST_ROOM else _ROOM)
         parts = [part for part in (*before, body, *after) if part]
-        return (self.title, *tags[:1], label(head)), metadata, parts
+        does = self._about(head, operation, item, tags)[0][1]
+        place = (self.title, *tags[:1], label(f"{head}: {does}" if does else head))
+        if sum(count_tokens(part) + 2 for part in parts) > _LONG:
+            yield place, metadata, [self._short(head, operation, item, tags, parameters)]
+            metadata = {**metadata, **_DETAILS}
+        yield place, metadata, parts
+
+    def _short(
+        self,
+        head: str,
+        operation: Mapping[str, Any],
+        item: Mapping[str, Any],
+        tags: list[str],
+        parameters: list[Mapping[str, Any]],
+    ) -> str:
+        """The operation in one chunk: what it does in a few sentences, and the names of all it takes and gives."""
+        first, description, last = self._about(head, operation, item, tags)
+        listings = [Listing("Parameters:", self._parameters(head, parameters).split("\n")[1:])]
+        media_type, _, schema = self._body_of(operation, parameters)
+        listings.append(Listing(f"Request body ({media_type}):", top_level(self.fields, schema)))
+        responses = mapping(operation.get("responses"))
+        types = {status: self._returned(self.resolver.resolve(value)[0])[0] for status, value in responses.items()}
+        last = [*last, short_responses(responses, types)]
+        return shortened(first, description, [each for each in listings if each.items], last, _ROOM)
 
     def _head(self, head: str, operation: Mapping[str, Any], item: Mapping[str, Any], tags: list[str]) -> str:
-        lines = [head, one_line(operation.get("summary") or item.get("summary"))]
+        first, description, last = self._about(head, operation, item, tags)
+        return "\n".join(line for line in (*first, description, *last) if line)
+
+    def _about(
+        self, head: str, operation: Mapping[str, Any], item: Mapping[str, Any], tags: list[str]
+    ) -> tuple[list[str], str, list[str]]:
+        """What is said of an operation before, in and after its description."""
+        summary = one_line(operation.get("summary") or item.get("summary"))
+        first = [head, summary or purpose(head, operation.get("description"))]
         if is_true(operation.get("deprecated")):
-            lines.append("Deprecated.")
-        lines.append(prose(operation.get("description") or item.get("description")))
+            first.append("Deprecated.")
+        last = []
         if operation.get("operationId"):
-            lines.append(f"Operation: {short(operation['operationId'])}")
+            last.append(f"Operation: {short(operation['operationId'])}")
         if tags:
-            lines.append(f"Section: {', '.join(tags)}")
+            last.append(f"Section: {', '.join(tags)}")
         security = [
             " and ".join(map(short, requirement))
             for requirement in map(mapping, sequence(operation.get("security", self.root.get("security")))[:8])
             if requirement
         ]
         if security:
-            lines.append(f"Authentication: {' or '.join(security)}")
-        return "\n".join(line for line in lines if line)
+            last.append(f"Authentication: {' or '.join(security)}")
+        return first, prose(operation.get("description") or item.get("description")), last
 
     def _parameters(self, head: str, parameters: list[Mapping[str, Any]]) -> str:
         # a parameter of the operation replaces the one of the path with the same name and place
@@ -277,18 +325,27 @@ class _Operations:
         return f"{text}: {described}" if described else text
 
     def _body(self, head: str, operation: Mapping[str, Any], parameters: list[Mapping[str, Any]], room: int) -> str:
+        media_type, body, schema = self._body_of(operation, parameters)
+        if body is None:
+            form = [self._field(parameter, "") for parameter in parameters if parameter.get("in") == "formData"]
+            return _listed(f"Request body of {head} (form fields):", form)
+        return self._body_text(head, media_type, body, schema, room)
+
+    def _body_of(
+        self, operation: Mapping[str, Any], parameters: list[Mapping[str, Any]]
+    ) -> tuple[str, Mapping[str, Any] | None, Any]:
+        """The media type of a request's body, what is said of it, and its schema; None where there is no body."""
         body = self.resolver.resolve(operation.get("requestBody"))[0]
         content = mapping(body.get("content"))
         if content:
             media_type, schema = _preferred(content)
-            return self._body_text(head, media_type, body, schema, room)
+            # generators write a form without fields where there is no body
+            return media_type, body if media_type not in _FORM_TYPES or self.fields.lines(schema) else None, schema
         for parameter in parameters:
             if parameter.get("in") == "body":
                 consumes = sequence(operation.get("consumes")) or sequence(self.root.get("consumes"))
-                media_type = short(consumes[0]) if consumes else "application/json"
-                return self._body_text(head, media_type, parameter, parameter.get("schema"), room)
-        form = [self._field(parameter, "") for parameter in parameters if parameter.get("in") == "formData"]
-        return _listed(f"Request body of {head} (form fields):", form)
+                return short(consumes[0]) if consumes else "application/json", parameter, parameter.get("schema")
+        return "", None, None
 
     def _body_text(self, head: str, media_type: str, body: Mapping[str, Any], schema: Any, room: int) -> str:
         """The fields of a body, in as much detail as there is room for.
@@ -310,16 +367,21 @@ class _Operations:
         lines = []
         for status, value in islice(responses.items(), _MAX_RESPONSES):
             response = self.resolver.resolve(value)[0]
-            content = mapping(response.get("content"))
-            schema = _preferred(content)[1] if content else response.get("schema")
+            returned, schema = self._returned(response)
             line = f"- {short(status)}: {one_line(response.get('description'))}".rstrip(": ")
-            if schema is not None:
-                line += f" Returns {self.fields.type_of(schema)}."
+            if returned:
+                line += f" Returns {returned}."
             lines.append(line)
             inline = "$ref" not in mapping(schema) and "$ref" not in mapping(mapping(schema).get("items"))
             if schema is not None and inline:
                 lines.extend(f"  {field}" for field in self.fields.lines(schema, limit=30))
         return _listed(f"Responses of {head}:", lines)
+
+    def _returned(self, response: Mapping[str, Any]) -> tuple[str, Any]:
+        """The type that an answer has in words, empty where it has none, and its schema."""
+        content = mapping(response.get("content"))
+        schema = _preferred(content)[1] if content else response.get("schema")
+        return (self.fields.type_of(schema) if schema is not None else ""), schema
 
     def _callbacks(self, head: str, callbacks: Mapping[str, Any]) -> str:
         lines = []
