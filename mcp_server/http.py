@@ -20,7 +20,7 @@ from memory_plugin.errors import ConfigurationError, MemoryPluginError
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from mcp_server.oauth import AccessTokens
 
@@ -86,9 +86,7 @@ def http_app(
         server: made for this access; what tokens allow is seen to by a middleware that is added to it.
         oauth: in place of what the settings name.
     """
-    from starlette.routing import Mount
-
-    from mcp_server.guard import API, MCP_PATH, Guard, security_of, with_cors
+    from mcp_server.guard import MCP_PATH, Guard, security_of, with_cors
     from mcp_server.request_log import RequestLog
     from mcp_server.rest.app import RestApp
     from mcp_server.scopes import Scopes
@@ -103,14 +101,25 @@ def http_app(
         max_request_body_size=MAX_BODY,
         transport_security=security_of(settings),
     )
-    app.routes.append(Mount(f"{API}v1", app=RestApp(access, settings, max_body=MAX_BODY)))
     if settings.oauth is not None:
         from mcp_server.oauth import AccessTokens
 
         oauth = oauth or AccessTokens(settings.oauth)
         app.routes.extend(_metadata_routes(settings))
-    guarded = Guard(app, access, settings, oauth=oauth)
+    both = _beside(app, RestApp(access, settings, max_body=MAX_BODY))
+    guarded = Guard(both, access, settings, oauth=oauth)
     return RequestLog(with_cors(guarded, settings.allow_origins))
+
+
+def _beside(app: ASGIApp, rest: ASGIApp) -> ASGIApp:
+    """REST by its path, all else by the application: a route of it would not take every character in an id."""
+    from mcp_server.guard import API
+
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        is_rest = scope["type"] == "http" and scope["path"].startswith(API)
+        await (rest if is_rest else app)(scope, receive, send)
+
+    return either
 
 
 def _metadata_routes(settings: ServerSettings) -> list[BaseRoute]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.json_schema import WithJsonSchema
 
 from memory_plugin.validation import MAX_IDENTIFIER
@@ -29,7 +30,33 @@ MemoryId = Annotated[
     StringConstraints(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"),
     Field(description="the id of a hit of kind memory, or of a stored fact"),
 ]
-Time = Annotated[AwareDatetime, WithJsonSchema({"type": "string", "format": "date-time"})]
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def _written_out(value: object) -> object:
+    """Only RFC 3339: a number of seconds is more often a mistake than a time."""
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
+        raise ValueError("write a time like 2026-03-01T09:30:00Z")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    """The time in UTC; one beyond the first or last year there is becomes the first or last moment."""
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        return _FIRST if value.year == 1 else _LAST
+
+
+Time = Annotated[
+    AwareDatetime,
+    BeforeValidator(_written_out),
+    AfterValidator(_in_utc),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 Kind = Literal["memory", "message", "reference"]
 Limit = Annotated[int, Field(ge=1, le=100)]
 UserId = Annotated[
