@@ -20,6 +20,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from mcp_server.settings import ServerSettings
+from tests.http_server import serving
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
@@ -112,6 +115,28 @@ def test_the_mcp_client_explains_itself() -> None:
     done = subprocess.run([sys.executable, EXAMPLES / "mcp_client.py"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "mcp_client.py recall" in done.stderr
+
+
+# -- the chat over REST
+
+
+def test_the_chat_puts_the_users_memory_before_the_model(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(database_url, ServerSettings(tokens=True)) as server:
+        monkeypatch.setenv("CHAT_MEMORY_URL", server.url)
+        monkeypatch.setenv("CHAT_MEMORY_TOKEN", server.run(lambda core: core.tokens.create(user_id="ada")).secret or "")
+        said = "/memory Ada is a potter in Graz.\nHello!\n\n"
+        first = program("rest_chat.py", "ada", url=database_url, said=said)
+        assert first.startswith("0 system message")
+        assert "Memory saved successfully" in first
+        assert "assistant> " in first
+        again = program("rest_chat.py", "ada", url=database_url)
+        assert again.startswith("1 system message:\nYou are a helpful assistant.")
+        assert "\nAda is a potter in Graz.\n</memory>" in again
+        other = subprocess.run(
+            [sys.executable, EXAMPLES / "rest_chat.py", "bob"], capture_output=True, text=True, check=False
+        )
+        assert other.returncode == 1
+        assert other.stderr.startswith("403: This token may name its own user alone")
 
 
 # -- the bot
