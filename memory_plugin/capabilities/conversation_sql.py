@@ -17,6 +17,7 @@ INSERT INTO {{s}}.conversations AS c (tenant_id, thread_id, user_id, title, meta
 VALUES ($1, $2, $3, $4, $5::jsonb)
 ON CONFLICT (tenant_id, thread_id) DO UPDATE
 SET user_id = coalesce(c.user_id, excluded.user_id), title = coalesce(excluded.title, c.title),
+    auto_title = c.auto_title AND excluded.title IS NULL,
     metadata = c.metadata || excluded.metadata, forgotten_at = NULL
 RETURNING {_COLUMNS}
 """
@@ -27,7 +28,7 @@ SELECT {_COLUMNS} FROM {{s}}.conversations WHERE tenant_id = $1 AND thread_id = 
 
 SET_TITLE = f"""
 INSERT INTO {{s}}.conversations (tenant_id, thread_id, user_id, title) VALUES ($1, $2, $3, $4)
-ON CONFLICT (tenant_id, thread_id) DO UPDATE SET title = excluded.title, forgotten_at = NULL
+ON CONFLICT (tenant_id, thread_id) DO UPDATE SET title = excluded.title, auto_title = false, forgotten_at = NULL
 RETURNING {_COLUMNS}
 """
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from memory_plugin.capabilities import conversation_sql as sql
+from memory_plugin.capabilities.conversation_care import ConversationCare
 from memory_plugin.capabilities.thread_listing import Order, Wanted, read_cursor, statement, write_cursor
 from memory_plugin.capabilities.thread_removal import (
     DELETE_LOCKED,
@@ -38,7 +39,7 @@ from memory_plugin.validation import (
 MAX_MESSAGE = 16 * MAX_TEXT
 
 
-class Conversations:
+class Conversations(ConversationCare):
     """The threads of one tenant.
 
     Args:
