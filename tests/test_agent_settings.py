@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage
 
 from memory_plugin.capabilities.agent_settings import AgentSettingsStore, SettingChange
+from memory_plugin.capabilities.conversations import Conversations
 from memory_plugin.db.database import Database
 from memory_plugin.errors import InvalidInputError, NotFoundError
 from tests.counting import CountingDatabase
@@ -293,6 +295,7 @@ async def test_each_operation_is_one_statement(counting: CountingDatabase) -> No
     settings = AgentSettingsStore(counting, tenant="acme")
     first = await settings.set("model", "one")
     await settings.set("model", "two")
+    await Conversations(counting, tenant="acme").append("t", [("user", "hello"), ("assistant", "hello")])
     operations: list[Callable[[], Awaitable[Any]]] = [
         lambda: settings.set("model", "three"),
         lambda: settings.active("model", agent_id="a", user_id="u", thread_id="t"),
@@ -301,9 +304,63 @@ async def test_each_operation_is_one_statement(counting: CountingDatabase) -> No
         lambda: settings.at("model", first.valid_from),
         lambda: settings.roll_back("model", 1),
         lambda: settings.compare("model", 1, 2),
+        lambda: settings.of_answer("model", "t"),
         lambda: settings.delete("model"),
     ]
     for operation in operations:
         counting.sent.clear()
         await operation()
         assert len(counting.sent) == 1
+
+
+class TestOfAnAnswer:
+    async def test_the_time_the_thread_and_the_user_say_what_counted(
+        self, database: Database, settings: AgentSettingsStore
+    ) -> None:
+        chats = Conversations(database, tenant="acme")
+        told = [("user", "hello"), ("assistant", "first"), ("user", "and now?"), ("assistant", "second")]
+        await settings.set("prompt", "be kind")
+        [_, first] = await chats.append("t", told[:2], user_id="ada")
+        await settings.set("prompt", "be brief")
+        await settings.set("prompt", "be Ada's", scope="user", scope_id="ada")
+        await chats.append("t", told[2:])
+        await settings.set("prompt", "be of the agent", scope="agent", scope_id="support")
+        await chats.append("other", told[:2])
+
+        async def prompt(thread_id: str, **which: Any) -> Any:
+            found = await settings.of_answer("prompt", thread_id, **which)
+            return found and (found.value, found.version)
+
+        assert await prompt("t", turn=1) == ("be kind", 1)
+        assert await prompt("t", message_id=str(first.id)) == ("be kind", 1)
+        assert await prompt("t") == await prompt("t", turn=2, agent_id="support") == ("be Ada's", 1)
+        assert await prompt("other") == ("be brief", 2)
+        assert await prompt("other", agent_id="support") == ("be of the agent", 1)
+        assert await settings.of_answer("voice", "t") is None
+
+    async def test_an_answer_that_names_its_version_is_believed(
+        self, database: Database, settings: AgentSettingsStore
+    ) -> None:
+        await settings.set("prompt", "be kind")
+        await settings.set("prompt", "be brief")
+        noted = {"agent_settings": {"prompt": {"scope": "tenant", "scope_id": "", "version": 1}}}
+        answer = AIMessage("hello", response_metadata=noted, id="a-1")
+        await Conversations(database, tenant="acme").append("t", [HumanMessage("hello"), answer])
+        found = await settings.of_answer("prompt", "t", message_id="a-1")
+        assert found is not None
+        assert found.value == "be kind"
+
+    async def test_there_is_no_such_answer(self, database: Database, settings: AgentSettingsStore) -> None:
+        with pytest.raises(NotFoundError):
+            await settings.of_answer("prompt", "t")
+        await Conversations(database, tenant="acme").append("t", "hello")
+        with pytest.raises(NotFoundError):
+            await settings.of_answer("prompt", "t", turn=2)
+
+    async def test_inheritance_at_a_time(self, settings: AgentSettingsStore) -> None:
+        first = await settings.set("options", {"tone": "dry"})
+        await settings.set("options", {"tone": "warm"}, scope="user", scope_id="ada")
+        then = await settings.active("options", user_id="ada", at=first.valid_from)
+        assert then == first
+        assert await settings.merged("options", user_id="ada", at=first.valid_from) == {"tone": "dry"}
+        assert await settings.active("options", at=first.valid_from - timedelta(seconds=1)) is None

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from memory_plugin.capabilities.conversations import Conversations
 from memory_plugin.capabilities.user_memory import UserMemories
-from memory_plugin.capabilities.working_memory import DEFAULT_TEMPLATE, WorkingMemories, diff, template
+from memory_plugin.capabilities.working_memory import DEFAULT_TEMPLATE, ChatContext, WorkingMemories, diff, template
 from memory_plugin.db.database import Database
-from memory_plugin.errors import ConflictError, ContentTooLargeError, InvalidInputError
+from memory_plugin.errors import ConflictError, ContentTooLargeError, InvalidInputError, NotFoundError
 from tests.counting import CountingDatabase
 
 HOSTILE = [
@@ -85,6 +86,13 @@ class TestWorkingMemory:
         with pytest.raises(InvalidInputError):
             await working.update("text", **owner)
         assert await database.fetchval("SELECT count(*) FROM memory.working_memory") == 0
+
+    @pytest.mark.parametrize("missing", ["undefined", "null", "None"])
+    async def test_a_missing_id_that_became_text_is_no_id(self, working: WorkingMemories, missing: str) -> None:
+        with pytest.raises(InvalidInputError, match="missing id"):
+            await working.update("of somebody", thread_id=missing)
+        with pytest.raises(InvalidInputError, match="missing id"):
+            await working.with_history("t", user_id=missing)
 
     @pytest.mark.parametrize("text", HOSTILE)
     async def test_any_text_comes_back_unchanged(self, working: WorkingMemories, text: str) -> None:
@@ -212,6 +220,46 @@ class TestDiff:
 
     def test_nothing_changed(self) -> None:
         assert diff("same", "same") == ""
+
+    async def test_of_versions_by_number(self, working: WorkingMemories) -> None:
+        for text in ("- tea", "- tea\n- lemon", "- lemon"):
+            await working.update(text, user_id="ada")
+        assert (await working.diff(user_id="ada")).splitlines()[2:] == ["@@ -1,2 +1 @@", "-- tea", " - lemon"]
+        assert (await working.diff(1, 2, user_id="ada")).splitlines()[-1] == "+- lemon"
+        assert (await working.diff(0, 1, user_id="ada")).splitlines()[-1] == "+- tea"
+        assert await working.diff(2, 2, user_id="ada") == ""
+
+    async def test_of_a_version_that_is_not_there(self, working: WorkingMemories) -> None:
+        with pytest.raises(NotFoundError):
+            await working.diff(thread_id="t")
+        await working.update("- tea", thread_id="t")
+        with pytest.raises(NotFoundError, match="no version 7"):
+            await working.diff(1, 7, thread_id="t")
+
+
+class TestWithHistory:
+    async def test_one_round_trip_brings_the_chat_and_the_user(self, counting: CountingDatabase) -> None:
+        working, chats = WorkingMemories(counting, tenant="acme"), Conversations(counting, tenant="acme")
+        await chats.append("t", [("user", f"line {number}") for number in range(5)])
+        await working.update("of the chat", thread_id="t")
+        await working.update("of the user", user_id="ada")
+        await UserMemories(counting, tenant="acme").save("ada", "Likes tea.")
+        counting.sent.clear()
+        found = await working.with_history("t", user_id="ada", limit=2)
+        assert len(counting.sent) == 1
+        assert [message.text for message in found.messages] == ["line 3", "line 4"]
+        assert found.messages == await chats.messages("t", limit=2)
+        assert found.chat == await working.get(thread_id="t")
+        assert found.user == await working.get(user_id="ada")
+        assert found.summary == await UserMemories(counting, tenant="acme").get("ada")
+
+    async def test_what_was_not_written_is_none(self, working: WorkingMemories) -> None:
+        assert await working.with_history("t", user_id="ada") == ChatContext(messages=[])
+        assert await working.with_history(user_id="ada", limit=0) == ChatContext(messages=[])
+
+    async def test_somebody_must_be_named(self, working: WorkingMemories) -> None:
+        with pytest.raises(InvalidInputError, match="at least one"):
+            await working.with_history()
 
 
 class TestUserMemory:

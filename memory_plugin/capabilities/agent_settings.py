@@ -12,88 +12,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
+from memory_plugin.capabilities import agent_settings_sql as sql
 from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import ConflictError, InvalidInputError, NotFoundError, UnsupportedError
 from memory_plugin.jsonable import dumps_exact, loads_exact
 from memory_plugin.types import AgentSettings, SettingsScope
-from memory_plugin.validation import clean_text, identifier, moment, positive_limit
+from memory_plugin.validation import clean_text, identifier, moment, optional_identifier, positive_limit
 
 ATTEMPTS = 100
 """How often a write is tried while others set the same name; each round one of them gets through."""
 
 _SCOPES: tuple[SettingsScope, ...] = get_args(SettingsScope)
 _MAX_VERSION = 2**31 - 1
-_COLUMNS = "scope, scope_id, name, version, value, valid_from, set_by, reason"
-_ANSWER = _COLUMNS.replace("value,", "value::text AS value,")
-
-# The value is compared as text: for jsonb 1 and 1.0 are the same number, for a program they are
-# not. A concurrent writer of the same version makes the INSERT do nothing; `written` then has no row.
-_SET = f"""
-WITH latest AS (
-    SELECT {_COLUMNS} FROM {{s}}.agent_settings
-    WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3 AND name = $4
-    ORDER BY version DESC LIMIT 1
-), wanted AS (
-    %s
-), written AS (
-    INSERT INTO {{s}}.agent_settings (tenant_id, scope, scope_id, name, version, value, set_by, reason)
-    SELECT $1, $2, $3, $4, coalesce((SELECT version FROM latest), 0) + 1, wanted.value, $6, $7
-    FROM wanted WHERE NOT EXISTS (SELECT FROM latest WHERE latest.value::text = wanted.value::text)
-    ON CONFLICT DO NOTHING
-    RETURNING {_COLUMNS}
-)
-SELECT {_ANSWER}, true AS done FROM written
-UNION ALL
-SELECT {_ANSWER}, value::text = (SELECT value::text FROM wanted) FROM latest
-WHERE NOT EXISTS (SELECT FROM written)
-"""
-_GIVEN_VALUE = "SELECT $5::text::jsonb AS value"
-_OLD_VALUE = """
-    SELECT value FROM {s}.agent_settings
-    WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3 AND name = $4 AND version = $5::integer
-"""
-
-_ACTIVE = f"""
-SELECT latest.* FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS wanted (scope, scope_id, place)
-CROSS JOIN LATERAL (
-    SELECT {_ANSWER} FROM {{s}}.agent_settings a
-    WHERE a.tenant_id = $1 AND a.scope = wanted.scope AND a.scope_id = wanted.scope_id AND a.name = $2
-    ORDER BY a.version DESC LIMIT 1
-) AS latest
-ORDER BY wanted.place LIMIT $5
-"""
-
-_HISTORY = f"""
-SELECT {_ANSWER} FROM {{s}}.agent_settings
-WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3 AND name = $4
-ORDER BY version DESC LIMIT $5
-"""
-
-_CURRENT = f"""
-SELECT DISTINCT ON (name) {_ANSWER} FROM {{s}}.agent_settings
-WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3
-ORDER BY name, version DESC LIMIT $4
-"""
-
-_AT = f"""
-SELECT {_ANSWER} FROM {{s}}.agent_settings
-WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3 AND name = $4 AND valid_from <= $5
-ORDER BY valid_from DESC, version DESC LIMIT 1
-"""
-
-_VERSIONS = f"""
-SELECT {_ANSWER} FROM {{s}}.agent_settings
-WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3 AND name = $4 AND version IN ($5, $6)
-"""
-
-_DELETE = """
-WITH gone AS (
-    DELETE FROM {s}.agent_settings
-    WHERE tenant_id = $1 AND scope = $2 AND scope_id = $3 AND ($4::text IS NULL OR name = $4)
-    RETURNING 1
-)
-SELECT count(*) FROM gone
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +50,15 @@ class AgentSettingsStore:
     def __init__(self, database: Database, *, tenant: str) -> None:
         self._database = database
         self._tenant = tenant
-        self._set = database.sql(_SET % _GIVEN_VALUE)
-        self._roll_back = database.sql(_SET % _OLD_VALUE)
-        self._active = database.sql(_ACTIVE)
-        self._history = database.sql(_HISTORY)
-        self._current = database.sql(_CURRENT)
-        self._at = database.sql(_AT)
-        self._versions = database.sql(_VERSIONS)
-        self._delete = database.sql(_DELETE)
+        self._set = database.sql(sql.SET % sql.GIVEN_VALUE)
+        self._roll_back = database.sql(sql.SET % sql.OLD_VALUE)
+        self._active = database.sql(sql.ACTIVE)
+        self._history = database.sql(sql.HISTORY)
+        self._current = database.sql(sql.CURRENT)
+        self._at = database.sql(sql.AT)
+        self._of_answer = database.sql(sql.OF_ANSWER)
+        self._versions = database.sql(sql.VERSIONS)
+        self._delete = database.sql(sql.DELETE)
 
     async def set(
         self,
@@ -172,13 +103,17 @@ class AgentSettingsStore:
         agent_id: str | None = None,
         user_id: str | None = None,
         thread_id: str | None = None,
+        at: datetime | None = None,
     ) -> AgentSettings | None:
         """The most specific current value: thread, then user, then agent, then tenant; None if there is none.
 
+        Args:
+            at: the value that counted at this time (a naive one is UTC), in place of now.
+
         Raises:
-            InvalidInputError: an empty name or id.
+            InvalidInputError: an empty name or id, or `at` is no datetime.
         """
-        rows = await self._candidates(name, agent_id, user_id, thread_id, limit=1)
+        rows = await self._candidates(name, agent_id, user_id, thread_id, at, limit=1)
         return _setting(rows[0]) if rows else None
 
     async def merged(
@@ -188,16 +123,20 @@ class AgentSettingsStore:
         agent_id: str | None = None,
         user_id: str | None = None,
         thread_id: str | None = None,
+        at: datetime | None = None,
     ) -> Any:
         """The values of all scopes laid over each other, the most specific on top; None if there is none.
 
         Objects are merged key by key at the outermost level; any other value hides all below it.
 
+        Args:
+            at: what counted at this time (a naive one is UTC), in place of now.
+
         Raises:
-            InvalidInputError: an empty name or id.
+            InvalidInputError: an empty name or id, or `at` is no datetime.
         """
         result: Any = None
-        for row in reversed(await self._candidates(name, agent_id, user_id, thread_id, limit=len(_SCOPES))):
+        for row in reversed(await self._candidates(name, agent_id, user_id, thread_id, at, limit=len(_SCOPES))):
             value = loads_exact(row["value"])
             result = {**result, **value} if isinstance(result, dict) and isinstance(value, dict) else value
         return result
@@ -240,6 +179,44 @@ class AgentSettingsStore:
             raise InvalidInputError("when is missing: give the time to look at.")
         row = await self._database.fetchrow(self._at, self._tenant, *key, moment(when, "when"), repeat=Repeat.READ)
         return _setting(row) if row is not None else None
+
+    async def of_answer(
+        self,
+        name: str,
+        thread_id: str,
+        *,
+        turn: int | None = None,
+        message_id: str | None = None,
+        agent_id: str | None = None,
+    ) -> AgentSettings | None:
+        """The version that an answer was given with; None if there was none.
+
+        An answer that came through the middleware names its versions; of any other the time it was
+        stored, its thread and the user of its conversation say which counted.
+
+        Args:
+            turn: the last answer of this turn, from 1; without it and `message_id` the last of all.
+            message_id: the id of one message, its own or the store's.
+            agent_id: whose settings counted, where the answer does not say it.
+
+        Raises:
+            NotFoundError: there is no such message.
+            InvalidInputError: an empty name or id.
+        """
+        thread = identifier(thread_id, "thread_id")
+        row = await self._database.fetchrow(
+            self._of_answer,
+            self._tenant,
+            identifier(name, "name"),
+            thread,
+            None if turn is None else positive_limit(turn, "turn", maximum=_MAX_VERSION),
+            optional_identifier(message_id, "message_id"),
+            optional_identifier(agent_id, "agent_id"),
+            repeat=Repeat.READ,
+        )
+        if row is None:
+            raise NotFoundError(f"The conversation {thread!r} has no such message: its turns show what it has.")
+        return None if row["version"] is None else _setting(row)
 
     async def roll_back(
         self,
@@ -325,7 +302,14 @@ class AgentSettingsStore:
         raise ConflictError(f"Setting {key[2]!r} is being set all the time: try again later.")
 
     async def _candidates(
-        self, name: str, agent_id: str | None, user_id: str | None, thread_id: str | None, *, limit: int
+        self,
+        name: str,
+        agent_id: str | None,
+        user_id: str | None,
+        thread_id: str | None,
+        at: datetime | None,
+        *,
+        limit: int,
     ) -> list[Record]:
         given = {"thread": thread_id, "user": user_id, "agent": agent_id}
         scopes = [(scope, identifier(value, f"{scope}_id")) for scope, value in given.items() if value is not None]
@@ -337,6 +321,7 @@ class AgentSettingsStore:
             [scope for scope, _ in scopes],
             [scope_id for _, scope_id in scopes],
             limit,
+            moment(at, "at"),
             repeat=Repeat.READ,
         )
 

@@ -236,10 +236,7 @@ class Conversations(ConversationCare):
             size,
             repeat=Repeat.READ,
         )
-        ordered = _merge(
-            [row for row in rows if row["place"] is not None], [row for row in rows if row["place"] is None]
-        )
-        return [_message(row) for row in (ordered if size is None else ordered[-size:])]
+        return messages_of(rows, size)
 
     async def clear(self, thread_id: str) -> int:
         """Erase what was said in a thread and the state of its agent; how many messages there were.
@@ -304,6 +301,12 @@ class Conversations(ConversationCare):
             repeat=Repeat.READ,
         )
         return [_conversation(row) for row in rows]
+
+
+def messages_of(rows: Sequence[Record], size: int | None) -> list[Message]:
+    """What the statement `HISTORY` answered, in order, the newest `size` of it."""
+    ordered = _merge([row for row in rows if row["place"] is not None], [row for row in rows if row["place"] is None])
+    return [_message(row) for row in (ordered if size is None else ordered[-size:])]
 
 
 def _json(value: Mapping[str, Any], what: str) -> str:
