@@ -25,6 +25,7 @@ from memory_plugin.remembering import Remembers
 from memory_plugin.settings import Settings, get_settings
 from memory_plugin.sync import SyncProxy
 from memory_plugin.tenants import ManyTenants, Views
+from memory_plugin.transactions import Transacts
 from memory_plugin.types import HIT_KINDS, HitKind, Hits
 from memory_plugin.validation import identifier, one_of
 
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from memory_plugin.upkeep import Upkeep
 
 
-class MemoryCore(Carried, Conversing, Remembers, ManyTenants):
+class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
     """The store of one tenant: made by `open`, used in `async with` or `with`."""
 
     embedder: Embedder | None

@@ -33,6 +33,7 @@ from memory_plugin.capabilities.passage_search import (
 )
 from memory_plugin.capabilities.vectors import QueryVector, Vectors, model_id
 from memory_plugin.db.database import Database, Record, Repeat
+from memory_plugin.db.joined import apart
 
 if TYPE_CHECKING:
     from memory_plugin.embedding import Embedder
@@ -132,6 +133,7 @@ class Passages:
         """What turns text into vectors here, None for words alone."""
         return self.vectors.embedder
 
+    @apart
     async def catch_up(self) -> int:
         """Put everything that is queued into the index by words; how many queue rows were taken."""
         total = 0
@@ -139,6 +141,7 @@ class Passages:
             total += taken
         return total
 
+    @apart
     async def fill(self) -> int:
         """Embed every passage that waits for its vector; how many were done.
 
@@ -147,6 +150,7 @@ class Passages:
         """
         return await self.vectors.fill()
 
+    @apart
     async def fill_at_once(self) -> int:
         """Embed one batch of what waits, if the embedder is quick enough to do so during a search.
 
@@ -172,6 +176,7 @@ class Passages:
         assert row is not None  # a SELECT without FROM always has a row
         return Backlog(words=row["words"], vectors=row["vectors"])
 
+    @apart
     async def embed_query(self, query: str) -> QueryVector | None:
         """The query's vector; None without an embedder, or where the text has no known token.
 

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from memory_plugin.db.connections import Borrowed, Connection, Connections
+from memory_plugin.db.joined import Given, Joined, given_connection, joined_to
 from memory_plugin.db.repeating import Patience, Repeat
 from memory_plugin.db.translation import DRIVER_ERRORS, Progress, not_applied, outcome_unknown, translate
 from memory_plugin.db.urls import hide_secrets, normalise_url, quote_schema
-from memory_plugin.errors import DatabaseError, DatabaseUnavailableError, OutcomeUnknownError
+from memory_plugin.errors import (
+    ConfigurationError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    MemoryPluginError,
+    OutcomeUnknownError,
+)
 
 __all__ = ["Connection", "Database", "Record", "Repeat", "normalise_url", "quote_schema", "translate"]
 
@@ -98,7 +105,38 @@ class Database:
         Raises:
             DatabaseError: or one of its kinds, translated from what the driver raised.
         """
-        return Borrowed(self._connections)
+        joined = joined_to(self)
+        return Borrowed(self._connections) if joined is None else joined.savepoint()
+
+    @asynccontextmanager
+    async def joined(self, given: Any = None) -> AsyncIterator[Joined]:
+        """A transaction for the operations of a caller to join, see `memory_plugin.db.joined`.
+
+        Args:
+            given: a connection of the caller's that is inside a transaction, which stays the caller's to end.
+
+        Raises:
+            ConfigurationError: the connection cannot be used.
+        """
+        outer = joined_to(self)
+        if outer is not None:
+            if given is not None and (await given_connection(given)).connection is not outer.connection:
+                raise ConfigurationError("There is a transaction on another connection already: end that one first.")
+            async with outer.nested():
+                yield outer
+            return
+        known = None if given is None else await given_connection(given)
+        async with self.transaction() if known is None else nullcontext(known.connection) as connection:
+            joined = Joined(self, known or Given(connection), self._lost_inside)
+            try:
+                yield joined
+                joined.check()
+            finally:
+                joined.end()
+
+    def _lost_inside(self, error: BaseException) -> MemoryPluginError:
+        """The error of an operation inside a transaction: whatever it did is not applied."""
+        return self._connections.translated(error, Progress.UNCOMMITTED)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -108,6 +146,10 @@ class Database:
             OutcomeUnknownError: the connection was lost while it was committed.
             DatabaseUnavailableError: it was lost before; nothing was applied.
         """
+        if (joined := joined_to(self)) is not None:
+            async with joined.savepoint() as connection:
+                yield connection
+            return
         patience, begun = Patience(self._retry_seconds), False
         while True:
             try:
@@ -188,6 +230,8 @@ class Database:
         self, error: DatabaseUnavailableError, repeat: Repeat, run: Callable[[Connection], Awaitable[T]]
     ) -> T:
         """Run a statement again whose connection failed, as far as that is allowed."""
+        if joined_to(self) is not None:
+            raise error  # with the connection all went that came before in its transaction
         patience = Patience(self._retry_seconds)
         lost: OutcomeUnknownError | None = None
         failed: DatabaseError = error

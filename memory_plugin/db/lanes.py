@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from memory_plugin.db.database import Database, Record, Repeat
+from memory_plugin.db.joined import is_joined
 from memory_plugin.errors import DatabaseUnavailableError, MemoryPluginError
 
 LANES = 4
@@ -59,6 +60,8 @@ class _Lanes(ABC, Generic[Item, Answer]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def _call(self, items: Item) -> Answer:
+        if is_joined():
+            return await self._alone(items)  # it has a connection already, and goes with nobody else's
         if self._free:
             self._free -= 1
             try:

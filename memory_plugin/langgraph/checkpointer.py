@@ -28,13 +28,14 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from memory_plugin.capabilities.checkpoint_rows import CheckpointFilter
 from memory_plugin.capabilities.checkpoint_rows import PendingWrite as StoredWrite
+from memory_plugin.db.joined import joined_to
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.jsonable import clean_text, dumps_exact
 from memory_plugin.langgraph.assemble import tuple_of, tuples_of
 from memory_plugin.langgraph.buffer import buffer_of, is_own_channel
 from memory_plugin.langgraph.codec import ValueCodec, drop_secrets
 from memory_plugin.langgraph.faces import FacedSaver
-from memory_plugin.langgraph.known import KnownMessages, KnownThread
+from memory_plugin.langgraph.known import KnownInside, KnownMessages, KnownThread
 from memory_plugin.langgraph.names import original_name, stored_name
 from memory_plugin.langgraph.opening import Done, Opening
 from memory_plugin.langgraph.plan import PreparedPut, TakenList, blobs_of, take_list
@@ -81,7 +82,7 @@ class ConversationSaver(FacedSaver):
         self._channel = messages_channel
         self._plain = (*_PLAIN_METADATA, *plain_metadata)
         self._secret_names = tuple(secret_names)
-        self._known = KnownMessages(core.settings.checkpoint_cache * 1024 * 1024)
+        self._remembered = KnownMessages(core.settings.checkpoint_cache * 1024 * 1024)
         self._codecs: tuple[SerializerProtocol, ValueCodec] | None = None
 
     @classmethod
@@ -120,6 +121,14 @@ class ConversationSaver(FacedSaver):
         if self._codecs is None or self._codecs[0] is not self.serde:
             self._codecs = (self.serde, ValueCodec(self.serde, plain_metadata=self._plain))
         return self._codecs[1]
+
+    @property
+    def _known(self) -> KnownMessages:
+        """What is known of threads; inside a transaction apart, for it may yet be rolled back."""
+        joined = joined_to(self._core.database)
+        if joined is None:
+            return self._remembered
+        return joined.part(self._remembered, lambda: KnownInside(self._remembered, joined))
 
     # -- reading
 

@@ -23,6 +23,7 @@ from uuid import UUID
 from langchain_core.messages import BaseMessage
 
 from memory_plugin.capabilities.checkpoint_rows import Held, Range
+from memory_plugin.db.joined import Joined
 from memory_plugin.langgraph.entries import Entry, Key, entry_of, extras_of, live_fields
 
 MAX_THREADS = 4096
@@ -303,7 +304,7 @@ class KnownMessages:
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._threads: OrderedDict[str, KnownThread] = OrderedDict()
         self._calls = 0
 
@@ -333,6 +334,41 @@ class KnownMessages:
 
     def _shrink(self) -> None:
         total = sum(known.size for known in self._threads.values())
-        while len(self._threads) > 1 and (total > self._limit or len(self._threads) > MAX_THREADS):
+        while len(self._threads) > 1 and (total > self.limit or len(self._threads) > MAX_THREADS):
             _, dropped = self._threads.popitem(last=False)
             total -= dropped.size
+
+
+class KnownInside(KnownMessages):
+    """The threads of one transaction. When it is over, nothing of them is known outside either.
+
+    Rows that were rolled back leave their numbers to others, and so do those that it deleted.
+    """
+
+    def __init__(self, outside: KnownMessages, joined: Joined) -> None:
+        super().__init__(outside.limit)
+        self._outside = outside
+        self._met: set[str] = set()
+        self._met_all = False
+        joined.at_end(self._tell)
+
+    def thread(self, thread_id: str) -> KnownThread:
+        """What is known of a thread, nothing at first."""
+        self._met.add(thread_id)
+        return super().thread(thread_id)
+
+    def forget(self, thread_id: str) -> None:
+        """Drop what is known of a thread, as after its deletion."""
+        self._met.add(thread_id)
+        super().forget(thread_id)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._met_all = True
+        super().clear()
+
+    def _tell(self) -> None:
+        if self._met_all:
+            self._outside.clear()
+        for thread_id in self._met:
+            self._outside.forget(thread_id)
