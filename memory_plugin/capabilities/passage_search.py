@@ -33,7 +33,7 @@ NAME_RARITY: Final = 0.8
 two of a conversation say to each other, which tells nothing, and in nothing that the other users of a
 tenant say, which would make it the rarest word of the question."""
 
-_SPARSE_SIZE = 1 << 28
+SPARSE_SIZE = 1 << 28
 
 
 # whether a message ends as a question, a note in brackets after it aside; a long one is no turn of a talk, and
@@ -134,7 +134,7 @@ class SearchBuilder:
         if terms:
             weights = {row["term"]: _rarity(row, kind) for row in terms}
             query = ",".join(f"{term}:{weight:.6g}" for term, weight in sorted(weights.items()) if weight > 0)
-            bound = self._bind(f"{{{query}}}/{_SPARSE_SIZE}")
+            bound = self._bind(f"{{{query}}}/{SPARSE_SIZE}")
             self._weights[kind] = bound
             matching = self._bind(or_query(terms))
             self.arms.append(
@@ -187,7 +187,9 @@ class SearchBuilder:
                 "LEFT JOIN {s}.messages g ON p.kind = 2 AND g.tenant_id = $1 "
                 "AND g.thread_id = p.thread_id AND g.seq = p.seq "
             )
-        dated = f"p.kind = 2 AND p.lexemes @@ {self._bind(time_words)}::text::tsquery" if time_words else "false"
+        # by the terms that both have: a condition on the lexemes would look each word of time up in each message
+        times = f"(SELECT {self._bind(time_words)}::text::sparsevec)" if time_words else ""
+        dated = f"p.kind = 2 AND (p.weights <#> {times}) < 0" if time_words else "false"
         statement = (
             f"WITH {before}nominated AS MATERIALIZED ({arms}){around} "
             f"SELECT p.id, p.kind, {by_words} AS words, {by_meaning} AS meaning, p.said_at, p.user_id, p.thread_id, "

@@ -25,11 +25,11 @@ from memory_plugin.capabilities.passage_search import (
     MEMORY,
     MESSAGE,
     REFERENCE,
+    SPARSE_SIZE,
     Candidate,
     Scope,
     SearchBuilder,
     inverse_document_frequency,
-    quoted,
 )
 from memory_plugin.capabilities.vectors import QueryVector, Vectors, model_id
 from memory_plugin.db.database import Database, Record, Repeat
@@ -73,7 +73,7 @@ LEFT JOIN {s}.corpus_statistics c ON c.tenant_id = $1 AND c.kind = k.kind
 """.replace("{languages}", of_tenant("$2"))
 
 _TIME_WORDS = f"""
-SELECT array_agg(DISTINCT lexeme ORDER BY lexeme)
+SELECT '{{' || string_agg(DISTINCT {{s}}.term_id(lexeme) || ':1', ',') || '}}/{SPARSE_SIZE}'
 FROM unnest({of_tenant("$2")}) AS l (name), unnest({{s}}.words(l.name::regconfig, $3))
 """
 
@@ -206,17 +206,16 @@ class Passages:
         return {row["name"]: row["speaker"] for row in rows}
 
     async def time_words(self, words: str) -> str:
-        """The words as a condition on lexemes, any of them, in the language of the store."""
+        """The words as a vector of terms, in the languages of the tenant."""
         if self._time_words is None:
-            lexemes = await self._database.fetchval(
+            self._time_words = await self._database.fetchval(
                 self._database.sql(_TIME_WORDS),
                 self._tenant,
                 self.languages.setting,
                 words,
                 repeat=Repeat.READ,
             )
-            self._time_words = " | ".join(quoted(lexeme) for lexeme in lexemes or ())
-        return self._time_words
+        return self._time_words or ""
 
     async def search(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from memory_plugin.capabilities.passage_search import MESSAGE, NEARBY, Candidate
@@ -58,11 +58,11 @@ def fuse(candidates: Sequence[Candidate], weights: Weights, question: Question |
     Candidates that only surround others (`is_context`) count for them and are left out.
     """
     scale = _Scale.of(candidates)
-    scored = []
-    for each in candidates:
-        if each.kind != MESSAGE and not each.is_context:
-            words, meaning = scale.parts(each, weights)
-            scored.append(Scored(each, (words or 0.0) + (meaning or 0.0), (words, meaning)))
+    others = [each for each in candidates if each.kind != MESSAGE and not each.is_context]
+    scored = [
+        Scored(each, (signals[0] or 0.0) + (signals[1] or 0.0), signals)
+        for each, signals in zip(others, scale.both(others, weights), strict=True)
+    ]
     messages = [each for each in candidates if each.kind == MESSAGE]
     if messages:
         scored += _messages(messages, scale, weights, question or Question(""))
@@ -89,20 +89,23 @@ class _Scale:
             max(meanings, default=0.0),
         )
 
-    def words(self, candidate: Candidate) -> float:
-        return candidate.words / self.best_words if self.best_words > 0 else 0.0
+    def words(self, candidates: Sequence[Candidate], weight: float) -> list[float | None]:
+        """The weighed words; None where no candidate has any."""
+        if self.best_words <= 0:
+            return [None] * len(candidates)
+        return [weight * (each.words / self.best_words) for each in candidates]
 
-    def meaning(self, candidate: Candidate) -> float | None:
-        if candidate.meaning is None:
-            return None
-        return (candidate.meaning - self.low) / (self.high - self.low) if self.high > self.low else 1.0
+    def meaning(self, candidates: Sequence[Candidate], weight: float) -> list[float | None]:
+        """The weighed meaning; None where a candidate has no vector."""
+        low, span = self.low, self.high - self.low
+        if span <= 0:
+            return [None if each.meaning is None else weight for each in candidates]
+        return [None if each.meaning is None else weight * ((each.meaning - low) / span) for each in candidates]
 
-    def parts(self, candidate: Candidate, weights: Weights) -> tuple[float | None, float | None]:
-        meaning = self.meaning(candidate)
-        return (
-            weights.words * self.words(candidate) if self.best_words > 0 else None,
-            weights.meaning * meaning if meaning is not None else None,
-        )
+    def both(self, candidates: Sequence[Candidate], weights: Weights) -> list[tuple[float | None, float | None]]:
+        """Words and meaning of each."""
+        words, meaning = self.words(candidates, weights.words), self.meaning(candidates, weights.meaning)
+        return list(zip(words, meaning, strict=True))
 
 
 def _messages(candidates: Sequence[Candidate], common: _Scale, weights: Weights, question: Question) -> list[Scored]:
@@ -110,55 +113,58 @@ def _messages(candidates: Sequence[Candidate], common: _Scale, weights: Weights,
     threads: dict[str | None, list[Candidate]] = {}
     for each in sorted(candidates, key=lambda each: each.seq or 0):
         threads.setdefault(each.thread_id, []).append(each)
-    signals = [
-        (each, values)
-        for thread in threads.values()
-        for each, values in zip(thread, _thread(thread, own, weights, question), strict=True)
-        if not each.is_context
-    ]
-    scores = [sum(value for value in values if value is not None) for _, values in signals]
-    best = max(scores, default=0.0)
-    alone = max((sum(part or 0.0 for part in common.parts(each, weights)) for each, _ in signals), default=0.0)
-    factor = alone / best if best > 0 and alone > 0 else 1.0
-    return [Scored(each, score * factor, values, factor) for (each, values), score in zip(signals, scores, strict=True)]
+    scored = [each for thread in threads.values() for each in _thread(thread, own, weights, question)]
+    best = max((each.score for each in scored), default=0.0)
+    hits = [each.candidate for each in scored]
+    alone = max(((words or 0.0) + (meaning or 0.0) for words, meaning in common.both(hits, weights)), default=0.0)
+    if best <= 0 or alone <= 0:
+        return scored
+    factor = alone / best
+    return [Scored(each.candidate, each.score * factor, each.signals, factor) for each in scored]
 
 
-def _thread(
-    thread: Sequence[Candidate], scale: _Scale, weights: Weights, question: Question
-) -> list[tuple[float | None, ...]]:
-    """The weighed signals of the messages of one thread, in their order."""
-    words = [scale.words(each) for each in thread]
+def _thread(thread: Sequence[Candidate], scale: _Scale, weights: Weights, question: Question) -> list[Scored]:
+    """The messages of one thread that were nominated, in their order."""
+    by_itself = scale.both(thread, weights)
+    words = [value or 0.0 for value in scale.words(thread, 1.0)]
+    seqs = [each.seq or 0 for each in thread]
     need = min(1.0, TURN_LENGTH * len(thread) / max(1, sum(each.length for each in thread)))
     previous, next_, answer = need * weights.previous, need * weights.next, need * weights.answer
     session, asks = need * weights.session / 3, need * weights.question
     speaker = _speaker_of(question, thread, weights.speaker)
-    role = weights.role if question.is_about_me else 0.0
+    role = _role_of(question, thread, weights.role)
     moment = weights.moment if question.asks_when else 0.0
-    signals: list[tuple[float | None, ...]] = []
+    scored: list[Scored] = []
     for first, last in _sessions(thread):
-        best_three = _best_threes(thread, words, first, last)
+        best_three = _best_threes(seqs[first : last + 1], words[first : last + 1])
         for place in range(first, last + 1):
             each = thread[place]
-            before = place - 1 if place > first and _adjacent(thread[place - 1], each) else -1
-            second = before - 1 if before > first and _adjacent(thread[before - 1], each) else -1
-            after = place + 1 if place < last and _adjacent(each, thread[place + 1]) else -1
-            said_before = words[before] if before >= 0 else 0.0
-            earlier = words[second] if second >= 0 else 0.0
-            signals.append(
-                (
-                    *scale.parts(each, weights),
-                    previous * (FIRST_SHARE * said_before + (1 - FIRST_SHARE) * earlier),
-                    next_ * words[after] if after >= 0 else 0.0,
-                    answer * said_before if before >= 0 and thread[before].asks else 0.0,
-                    session * best_three[place - first],
-                    speaker[place],
-                    role * _role(each) if role else 0.0,
-                    asks if each.asks else 0.0,
-                    moment if each.dated else 0.0,
-                    weights.period * max((period.nearness(each.said_at) for period in question.periods), default=0.0),
-                )
+            if each.is_context:
+                continue
+            before = earlier = after = reply = 0.0
+            # what no search sees (calls of tools, empty messages) may lie between two turns
+            if place > first and seqs[place] - seqs[place - 1] <= NEARBY:
+                before = words[place - 1]
+                reply = before if thread[place - 1].asks else 0.0
+                if place - 1 > first and seqs[place - 1] - seqs[place - 2] <= NEARBY:
+                    earlier = words[place - 2]
+            if place < last and seqs[place + 1] - seqs[place] <= NEARBY:
+                after = words[place + 1]
+            of_words, of_meaning = by_itself[place]
+            context = (
+                previous * (FIRST_SHARE * before + (1 - FIRST_SHARE) * earlier),
+                next_ * after,
+                answer * reply,
+                session * best_three[place - first],
+                speaker[place],
+                role[place],
+                asks if each.asks else 0.0,
+                moment if each.dated else 0.0,
+                _in_period(question, each.said_at, weights.period) if question.periods else 0.0,
             )
-    return signals
+            score = (of_words or 0.0) + (of_meaning or 0.0) + sum(context)
+            scored.append(Scored(each, score, (of_words, of_meaning, *context)))
+    return scored
 
 
 def _sessions(thread: Sequence[Candidate]) -> list[tuple[int, int]]:
@@ -168,21 +174,16 @@ def _sessions(thread: Sequence[Candidate]) -> list[tuple[int, int]]:
     return list(zip([0, *(end + 1 for end in ends)], [*ends, len(thread) - 1], strict=True))
 
 
-def _adjacent(one: Candidate, other: Candidate) -> bool:
-    return (other.seq or 0) - (one.seq or 0) <= NEARBY
-
-
-def _best_threes(thread: Sequence[Candidate], words: Sequence[float], first: int, last: int) -> list[float]:
+def _best_threes(seqs: Sequence[int], words: Sequence[float]) -> list[float]:
     """For each message of a session, the sum of the three best by words among those near it."""
-    places = [each.seq or 0 for each in thread[first : last + 1]]
     sums = []
     start = end = 0
-    for seq in places:
-        while seq - places[start] > NEARBY:
+    for seq in seqs:
+        while seq - seqs[start] > NEARBY:
             start += 1
-        while end < len(places) and places[end] - seq <= NEARBY:
+        while end < len(seqs) and seqs[end] - seq <= NEARBY:
             end += 1
-        sums.append(sum(sorted(words[first + start : first + end])[-3:]))
+        sums.append(sum(sorted(words[start:end])[-3:]))
     return sums
 
 
@@ -195,7 +196,15 @@ def _speaker_of(question: Question, thread: Sequence[Candidate], weight: float) 
     return [weight if known.get(each.speaker or "") else -weight for each in thread]
 
 
-def _role(candidate: Candidate) -> float:
-    if candidate.speaker in _ASSISTANT:
-        return -1.0
-    return 1.0 if candidate.speaker in {"human", "user"} else 0.0
+def _role_of(question: Question, thread: Sequence[Candidate], weight: float) -> list[float]:
+    """For what the user said, against what the assistant did, where the question is about "me"."""
+    if not question.is_about_me or not weight:
+        return [0.0] * len(thread)
+    return [
+        -weight if each.speaker in _ASSISTANT else weight if each.speaker in {"human", "user"} else 0.0
+        for each in thread
+    ]
+
+
+def _in_period(question: Question, at: datetime, weight: float) -> float:
+    return weight * max(period.nearness(at) for period in question.periods)
