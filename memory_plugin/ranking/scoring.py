@@ -3,7 +3,8 @@
 Passages of every kind are compared on one scale: the best of the query by words, and by meaning,
 counts 1 whatever kind it is of. A message has more to show for itself than that: its neighbours, its
 session, who said it and when. Messages are ordered by all of it, and then scaled so that the best of
-them counts what it would by words and meaning alone, or a memory could never stand beside them.
+them counts what it would by words and meaning alone, or a memory could never stand beside them. What
+somebody chose to remember counts more than what was merely said beside something that matches.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from memory_plugin.capabilities.passage_search import MESSAGE, NEARBY, Candidate
+from memory_plugin.capabilities.passage_search import MEMORY, MESSAGE, NEARBY, Candidate
 from memory_plugin.ranking.question import Question, folded
 from memory_plugin.ranking.weights import Weights
 
@@ -59,10 +60,10 @@ def fuse(candidates: Sequence[Candidate], weights: Weights, question: Question |
     """
     scale = _Scale.of(candidates)
     others = [each for each in candidates if each.kind != MESSAGE and not each.is_context]
-    scored = [
-        Scored(each, (signals[0] or 0.0) + (signals[1] or 0.0), signals)
-        for each, signals in zip(others, scale.both(others, weights), strict=True)
-    ]
+    scored = []
+    for each, signals in zip(others, scale.both(others, weights), strict=True):
+        factor = 1 + weights.fact if each.kind == MEMORY else 1.0
+        scored.append(Scored(each, ((signals[0] or 0.0) + (signals[1] or 0.0)) * factor, signals, factor))
     messages = [each for each in candidates if each.kind == MESSAGE]
     if messages:
         scored += _messages(messages, scale, weights, question or Question(""))
