@@ -626,6 +626,16 @@ forgotten_users = Table(
     comment="When a user was forgotten softly: what was closed or hidden at these times comes back by an undo",
 )
 
+listeners = Table(
+    "listeners",
+    metadata,
+    _tenant(),
+    _column("id", Uuid),
+    _column("until", _TIME),
+    PrimaryKeyConstraint("tenant_id", "id", name="listeners_pkey"),
+    comment="Processes that want to hear of changes of a tenant, for as long as they say",
+)
+
 tokens = Table(
     "tokens",
     metadata,

@@ -382,6 +382,48 @@ LEFT JOIN LATERAL (
 WHERE r.role = 'tool' AND r.origin <> 2 AND r.body IS NOT NULL
 """
 
+# Tells the processes that listen what has changed; where nobody listens it costs one look into a small
+# table, and NOTIFY, which makes commits wait for each other, is not called. Who hears it learns a
+# hash: only one who knows an id already can know that it is meant.
+TELLS = """
+CREATE FUNCTION tell_listeners() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $body$
+DECLARE
+    changed record;
+    fields jsonb;
+    what text;
+BEGIN
+    IF tg_op = 'DELETE' THEN
+        changed := old;
+    ELSE
+        changed := new;
+    END IF;
+    IF EXISTS (SELECT FROM listeners WHERE tenant_id = changed.tenant_id AND until > now()) THEN
+        fields := to_jsonb(changed);
+        FOREACH what IN ARRAY CASE tg_table_name
+            WHEN 'working_memory' THEN ARRAY[concat('note ', fields ->> 'scope', ' ', fields ->> 'scope_id')]
+            ELSE ARRAY[concat(tg_table_name, ' one ', fields ->> tg_argv[0]),
+                       concat(tg_table_name, ' of ', fields ->> 'user_id'), concat(tg_table_name, ' all')]
+        END LOOP
+            PERFORM pg_notify('memory_changed', encode(sha256(convert_to(
+                concat_ws(E'\\x1f', tg_table_schema, changed.tenant_id, what), 'UTF8')), 'hex'));
+        END LOOP;
+    END IF;
+    RETURN NULL;
+END $body$
+"""
+
+
+def _told(table: str, when: str, key: str, condition: str = "") -> tuple[str, str]:
+    """A trigger that tells of the changes of a table."""
+    event = when.split()[0].lower()
+    name = f"{table}_tell_{event}"
+    return (
+        f"CREATE TRIGGER {name} AFTER {when} ON {table} FOR EACH ROW {condition}"
+        f"EXECUTE FUNCTION tell_listeners('{key}')",
+        f"DROP TRIGGER {name} ON {table}",
+    )
+
+
 # (forwards, backwards); backwards in reverse order
 STEPS = (
     (
@@ -462,6 +504,30 @@ STEPS = (
             " WHEN ((old.forgotten_at IS NULL) <> (new.forgotten_at IS NULL)) EXECUTE FUNCTION conversation_hides()"
         ),
         "DROP TRIGGER conversation_hides ON conversations",
+    ),
+    (
+        (
+            'CREATE TABLE listeners (tenant_id text COLLATE "C" NOT NULL, id uuid NOT NULL,'
+            " until timestamptz NOT NULL, CONSTRAINT listeners_pkey PRIMARY KEY (tenant_id, id))"
+        ),
+        "DROP TABLE listeners",
+    ),
+    (
+        "COMMENT ON TABLE listeners IS 'Processes that want to hear of changes of a tenant, for as long as they say'",
+        None,
+    ),
+    (TELLS, "DROP FUNCTION tell_listeners()"),
+    _told("memories", "INSERT OR DELETE", "item_id"),
+    _told("memories", "UPDATE OF superseded_at", "item_id"),
+    _told("working_memory", "INSERT OR DELETE", "scope_id"),
+    _told("documents", "INSERT OR UPDATE OF version, title OR DELETE", "id"),
+    _told("conversations", "DELETE", "thread_id"),
+    _told(
+        "conversations",
+        "UPDATE OF indexed_seq, title, forgotten_at",
+        "thread_id",
+        "WHEN (new.indexed_seq > old.indexed_seq OR new.title IS DISTINCT FROM old.title"
+        " OR (new.forgotten_at IS NULL) <> (old.forgotten_at IS NULL)) ",
     ),
     (
         "ALTER TABLE passages ADD COLUMN flagged boolean NOT NULL DEFAULT false",
