@@ -92,7 +92,7 @@ class ConversationCare(ABC):
             )
         return await self.get(thread)
 
-    async def summarize(self, thread_id: str, model: Any, *, instructions: str = SUMMARY_PROMPT) -> str:
+    async def summarize(self, thread_id: str, model: Any, *, instructions: str | None = None) -> str:
         """The conversation in a few words; what was said since the last summary is added to it.
 
         The summary is kept with the conversation. Where nothing was said since, the model is not
@@ -100,7 +100,7 @@ class ConversationCare(ABC):
 
         Args:
             model: a LangChain model, or a function from text to text, plain or async.
-            instructions: what the model is to do.
+            instructions: what the model is to do, in place of the usual words.
 
         Raises:
             NotFoundError: there is no such conversation, or nothing was said in it.
@@ -120,7 +120,9 @@ class ConversationCare(ABC):
         summary = known
         for part in _parts([f"{row['name'] or row['role']}: {row['text']}" for row in rows]):
             before = f"\n\nSummary of what was said before:\n{summary}" if summary else ""
-            summary = clean_text(await ask(model, f"{instructions}{before}\n\nConversation:\n{part}"), "summary")
+            summary = clean_text(
+                await ask(model, f"{instructions or SUMMARY_PROMPT}{before}\n\nConversation:\n{part}"), "summary"
+            )
         written = await self._database.fetchval(
             self._database.sql(sql.SUMMARIZE), self._tenant, thread, summary, max(row["seq"] for row in rows), seen
         )
