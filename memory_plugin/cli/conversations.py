@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memory_plugin.cli import options
+from memory_plugin.cli import conversation_info, options
 from memory_plugin.cli.options import examples
 from memory_plugin.cli.output import Column, Output, counted, visible, when
 from memory_plugin.cli.session import session_of
@@ -170,3 +170,6 @@ def title(
         {"conversation": named},
         lambda: session.output.line(visible(f"{named.thread_id}: {named.title or '(no title)'}")),
     )
+
+
+conversation_info.register(app)
