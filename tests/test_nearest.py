@@ -180,6 +180,21 @@ async def test_the_settings_of_the_walk_end_with_the_statement(core: MemoryCore)
             assert after in {before, "off", ""}
 
 
+async def test_namespaces_are_listed_by_their_index(core: MemoryCore) -> None:
+    """Of 20,000 items in 50 namespaces as many rows are read as there are namespaces."""
+    store = MemoryStore(core, core.bridge)
+    async with counted(core.database) as sent:
+        found = await store.alist_namespaces(prefix=("memories",), limit=USERS)
+    assert len(found) == USERS
+    (statement,) = sent
+    arguments = [core.tenant, ["memories"], ["memories\x01"], USERS, 0]
+    rows = await core.database.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}", *arguments)
+    scans = [row[0] for row in rows if " on memories" in row[0]]
+    assert scans
+    assert all("memories_current_key" in scan for scan in scans)
+    assert all("rows=1.00 " in scan for scan in scans)
+
+
 async def plan_of(core: MemoryCore, statement: str, vector: QueryVector) -> str:
     from memory_plugin.embedding import vector_text
 

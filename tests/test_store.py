@@ -301,6 +301,42 @@ async def test_other_items_belong_to_the_user_of_the_store(database_url: str) ->
         assert [item.user_id for item in (await core.memories.list()).items] == ["dan"]
 
 
+LABELS = [
+    "NULL",
+    "null",
+    "{}",
+    "{a,b}",
+    '"',
+    "\\",
+    "'",
+    ",",
+    " ",
+    "\n",
+    "\t",
+    "\x01",
+    "%",
+    "_",
+    "*",
+    "$1",
+    "{s}",
+    "日本",
+    "🙂",
+    "a" * 900,
+]
+
+
+async def test_any_label_that_langgraph_allows_is_kept(store: MemoryStore) -> None:
+    namespaces = [(label, other) for label in LABELS for other in ("x", label)]
+    await store.abatch([PutOp(namespace, "k", {"v": place}) for place, namespace in enumerate(namespaces)])
+    gets: list[Op] = [GetOp(namespace, "k") for namespace in namespaces]
+    searches: list[Op] = [SearchOp((label,)) for label in LABELS]
+    items = await store.abatch(gets)
+    assert [(item.namespace, item.value["v"]) for item in items] == [(n, place) for place, n in enumerate(namespaces)]
+    assert [len(found) for found in await store.abatch(searches)] == [2] * len(LABELS)
+    assert sorted(await store.alist_namespaces(limit=100)) == sorted(set(namespaces))
+    assert await store.alist_namespaces(suffix=("🙂",)) == [("🙂", "🙂")]
+
+
 async def test_a_remembered_fact_is_a_store_item(core: MemoryCore, store: MemoryStore) -> None:
     await core.remember("Alice prefers tea", user_id="alice", key="drink")
     item = await store.aget(("memories", "alice"), "drink")
