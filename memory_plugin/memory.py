@@ -75,10 +75,21 @@ class Memory(MemoryCore):
         user_id: str | None = None,
         limit: int = 8,
         filter: dict[str, Any] | None = None,
+        neighbours: int = 0,
     ) -> ReferenceRetriever:
-        """A LangChain retriever over the reference documents."""
+        """A LangChain retriever over the reference documents.
+
+        Args:
+            neighbours: each text goes on with so many passages before and after the one found.
+        """
         from memory_plugin.langchain.retriever import ReferenceRetriever
 
         return ReferenceRetriever(
-            core=self, bridge=self.bridge, collection=collection, user_id=user_id, limit=limit, filter=filter
+            core=self,
+            bridge=self.bridge,
+            collection=collection,
+            user_id=user_id,
+            limit=limit,
+            filter=filter,
+            neighbours=neighbours,
         )

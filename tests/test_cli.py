@@ -148,7 +148,7 @@ class TestHelp:
             "demo", "serve", "doctor", "remember", "recall", "forget", "unforget",
             *(f"migrate {name}" for name in ("up", "down", "current", "sql", "history")),
             *(f"conversations {name}" for name in ("list", "show", "delete", "title")),
-            *(f"references {name}" for name in ("add", "list", "show", "remove", "search")),
+            *(f"references {name}" for name in ("add", "list", "show", "versions", "prune", "remove", "search")),
         }  # fmt: skip
 
     @pytest.mark.parametrize("name", ["DATABASE_URL", "DATA_DIR", "SCHEMA", "TENANT", "USER_ID", "EMBEDDINGS"])
@@ -525,6 +525,35 @@ class TestReferences:
         by_id = cli("--json", "references", "show", hit["id"]).json
         assert by_citation == by_id
         assert [each["text"] for each in by_id["passages"]] == [hit["text"]]
+
+    def test_versions_are_listed_shown_by_their_address_and_pruned(self, cli: Run, handbook: Path) -> None:
+        cli("references", "add", str(handbook))
+        handbook.write_text("# Handbook\n\nThe warranty lasts three years.\n")
+        cli("references", "add", str(handbook))
+        (document,) = cli("--json", "references", "list").json["documents"]
+        assert "current" in cli("references", "versions", document["id"]).out
+        found = cli("--json", "references", "versions", document["id"]).json["versions"]
+        assert [(each["version"], each["current"]) for each in found] == [(2, True), (1, False)]
+        first = f"memory://reference/{document['id']}/1"
+        assert "two years" in cli("references", "show", first).out
+        assert cli("references", "prune", say="n\n").code == 1
+        assert cli("--json", "references", "prune", "--yes").json["rows"]["document_versions"] == 1
+        assert cli("references", "show", first).code == 1
+
+    def test_search_with_neighbours_a_filter_and_by_document(self, cli: Run, handbook: Path) -> None:
+        handbook.write_text("# One\n\nThe warranty lasts two years.\n\n# Two\n\nReturns take a week.\n")
+        cli("references", "add", str(handbook))
+        shown = cli("references", "search", "warranty", "--neighbours", "1", "--limit", "1").out
+        assert shown.index("two years") < shown.index("Returns take a week")
+        assert cli("references", "search", "warranty", "--filter", "audience=staff").err == "Nothing was found.\n"
+        (found,) = cli("--json", "references", "search", "warranty", "--by-document").json["documents"]
+        assert found["document"]["source"] == handbook.as_posix()
+        assert "two years" in found["hits"][0]["text"]
+
+    def test_many_files_are_read_in_processes(self, cli: Run, handbook: Path) -> None:
+        for number in range(60):
+            handbook.with_name(f"{number}.md").write_text(f"# Part {number}\n\nText of part {number}.\n")
+        assert cli("references", "add", str(handbook.parent), "--jobs", "2").out.startswith("61 added")
 
     def test_list_show_and_remove(self, cli: Run, handbook: Path) -> None:
         cli("references", "add", str(handbook))

@@ -18,7 +18,7 @@ from memory_plugin.capabilities.reference_reader import (
     no_document,
 )
 from memory_plugin.db.database import Database, Repeat
-from memory_plugin.types import Citation, Document, Hit
+from memory_plugin.types import Citation, Document, Hit, Hits
 
 # Each passage at the place that its citation names, so that the neighbours are those of the version cited.
 _NEIGHBOURS = f"""
@@ -108,7 +108,7 @@ class ReferenceContext(ReferenceAccess):
         """
         cited = [(hit, hit.citation) for hit in hits if hit.kind == "reference" and hit.citation is not None]
         if not cited or count < 1:
-            return [*hits]
+            return hits if isinstance(hits, list) else [*hits]
         rows = await self._database.fetch(
             self._neighbours,
             self._tenant,
@@ -133,7 +133,8 @@ class ReferenceContext(ReferenceAccess):
                 trust="document",
             )
             around.setdefault(cited[row["number"] - 1][0].id, []).append(neighbour)
-        return [replace(hit, neighbours=tuple(around.get(hit.id, ()))) for hit in hits]
+        found = [replace(hit, neighbours=tuple(around.get(hit.id, ()))) for hit in hits]
+        return Hits(found, words_only=hits.words_only) if isinstance(hits, Hits) else found
 
     async def by_document(
         self, hits: Sequence[Hit], *, limit: int = 5, passages: int = 3

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,11 +16,13 @@ from memory_plugin.cli.facts import CATCH_UP_TIMEOUT, show_hits
 from memory_plugin.cli.options import examples
 from memory_plugin.cli.output import Column, Output, clipped, counted, visible, when
 from memory_plugin.cli.session import session_of
-from memory_plugin.errors import NotFoundError
+from memory_plugin.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from memory_plugin.capabilities.reference_reader import StoredChunk
-    from memory_plugin.capabilities.references import AddReport, Progress
+    from memory_plugin.capabilities.references import AddReport, DocumentVersion, FoundDocument, Progress
     from memory_plugin.core import MemoryCore
     from memory_plugin.types import Document, Hit, Page
 
@@ -29,6 +34,9 @@ app = typer.Typer(
 )
 
 CITATION = "memory://"
+MAX_JOBS = 4
+ENOUGH_FILES = 50
+"""Files for which processes are started: each takes about a second to start."""
 
 DocumentId = Annotated[str, typer.Argument(metavar="ID", help="Id of the document, as `references list` names it.")]
 
@@ -48,18 +56,31 @@ def add(
     user: Annotated[
         str | None, typer.Option("--user", metavar="ID", help="Whose they are; everybody's by default.")
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, max=32, metavar="N", help="Files read at once; as many as cores by default."),
+    ] = None,
 ) -> None:
     """Store documents, or the next version of those that changed.
 
     Folders are read with all below them; hidden files and unknown kinds are passed over there. What did
-    not change is skipped. When a file fails the others are stored all the same, and the exit code is 1.
+    not change is skipped, so that a run that was ended is taken up by running it again. When a file fails
+    the others are stored all the same, and the exit code is 1. URLs need MEMORY_REFERENCE_URLS.
     """
     session = session_of(context)
     files: list[Progress] = []
+    workers = min(jobs or os.cpu_count() or 1, MAX_JOBS if jobs is None else jobs)
 
     async def work(core: MemoryCore) -> AddReport:
-        with _progress(session.output, files) as on_progress:
-            report = await core.references.add_many(paths, collection=collection, user_id=user, on_progress=on_progress)
+        with _progress(session.output, files) as on_progress, _processes(paths, workers) as executor:
+            report = await core.references.add_many(
+                paths,
+                collection=collection,
+                user_id=user,
+                on_progress=on_progress,
+                concurrency=max(workers, 2),
+                executor=executor,
+            )
         with session.output.busy("Indexing"):
             await session.index(core, seconds=None)
         return report
@@ -75,6 +96,32 @@ def add(
     session.output.result(document, lambda: _show_report(session.output, report))
     if report.failed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _processes(paths: Sequence[str], workers: int) -> Iterator[Executor | None]:
+    """Processes to read files in, where there are enough files for their start to pay; else none."""
+    from memory_plugin.capabilities.reference_files import find_files
+    from memory_plugin.parsers import EXTENSIONS
+
+    if workers == 1 or len(find_files(paths, EXTENSIONS).files) < ENOUGH_FILES:
+        yield None
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    # fresh processes: a copy of this one would have its connections and its locks
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts) as executor:
+        try:
+            yield executor
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C ends the command, which ends its processes: they have nothing to say about it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -175,6 +222,11 @@ def show(
 async def _find(core: MemoryCore, name: str, start: int, limit: int) -> tuple[Document, list[StoredChunk]]:
     """The document of that id with its passages, or with the one that has the id or the citation."""
     references = core.references
+    if name.startswith(CITATION) and "#" not in name:
+        document, version = split_address(name)
+        return await references.get(document), await references.chunks(
+            document, version=version, start=start, limit=limit
+        )
     if name.startswith(CITATION):
         passage = await references.resolve(name)
     else:
@@ -183,6 +235,18 @@ async def _find(core: MemoryCore, name: str, start: int, limit: int) -> tuple[Do
             return found, await references.chunks(found.id, start=start, limit=limit)
         passage = await references.chunk(name)
     return await references.get(passage.document_id), [passage]
+
+
+def split_address(name: str) -> tuple[str, int | None]:
+    """The document and the version of `memory://reference/<document>/<version>`, which may leave the version out.
+
+    Raises:
+        InvalidInputError: it reads otherwise.
+    """
+    document, _, version = name.removeprefix("memory://reference/").partition("/")
+    if document.startswith(CITATION) or (version and not version.isdecimal()):
+        raise InvalidInputError(f"{name[:200]!r} must read memory://reference/<document>/<version>#<passage>.")
+    return document, int(version) if version else None
 
 
 def _show_document(output: Output, document: Document, passages: list[StoredChunk]) -> None:
@@ -207,6 +271,65 @@ def _show_document(output: Output, document: Document, passages: list[StoredChun
     end = passages[-1].ordinal + 1 if passages else document.chunk_count
     if len(passages) > 1 and end < document.chunk_count:
         output.note(f"\n{counted(document.chunk_count - end, 'passage')} more: --start {end}")
+
+
+@app.command(epilog=examples("memory-plugin references versions 01997c1e-52a4-7f6b-9d52-6f1d9f2b8a11"))
+def versions(context: typer.Context, document_id: DocumentId) -> None:
+    """List the versions of a document that are kept."""
+    session = session_of(context)
+
+    async def work(core: MemoryCore) -> list[DocumentVersion]:
+        return await core.references.versions(document_id)
+
+    found = session.run(work)
+    session.output.result(
+        {"document_id": document_id, "versions": found}, lambda: _show_versions(session.output, found)
+    )
+
+
+def _show_versions(output: Output, found: list[DocumentVersion]) -> None:
+    columns = [
+        Column("version", fixed=True, right=True),
+        Column("title", least=12),
+        Column("passages", fixed=True, right=True),
+        Column("stored", least=10),
+        Column("", fixed=True),
+    ]
+    output.table(
+        columns,
+        [
+            (str(each.version), each.title, f"{each.chunk_count:,}", when(each.created_at), "current" * each.current)
+            for each in found
+        ],
+    )
+
+
+@app.command(
+    epilog=examples(
+        "memory-plugin references prune --yes",
+        "memory-plugin references prune 01997c1e-52a4-7f6b-9d52-6f1d9f2b8a11 --keep 3",
+    )
+)
+def prune(
+    context: typer.Context,
+    document_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Of this document only; of all by default.")
+    ] = None,
+    keep: Annotated[
+        int, typer.Option("--keep", min=1, metavar="N", help="Versions that stay, the current one included.")
+    ] = 1,
+    yes: options.Yes = False,
+) -> None:
+    """Erase old versions; their citations resolve no more."""
+    session = session_of(context)
+    which = f"the document {document_id}" if document_id else "all documents"
+    session.confirm(f"Erase all but the last {counted(keep, 'version')} of {which}?", yes=yes)
+
+    async def work(core: MemoryCore) -> dict[str, int]:
+        return await core.references.prune_versions(document_id, keep=keep)
+
+    counts = session.run(work)
+    session.output.result({"rows": counts}, lambda: session.output.counts(counts))
 
 
 @app.command(epilog=examples("memory-plugin references remove 01997c1e-52a4-7f6b-9d52-6f1d9f2b8a11"))
@@ -234,14 +357,46 @@ def search(
     collection: options.Collection = None,
     user: options.User = None,
     limit: options.Limit = 8,
+    filter_: Annotated[
+        list[str] | None,
+        typer.Option("--filter", metavar="NAME=VALUE", help="Whose metadata has this; may be repeated."),
+    ] = None,
+    neighbours: Annotated[
+        int, typer.Option("--neighbours", min=0, max=20, metavar="N", help="With so many passages before and after.")
+    ] = 0,
+    by_document: Annotated[bool, typer.Option("--by-document", help="The best documents, each with passages.")] = False,
     explain: options.Explain = False,
 ) -> None:
     """Find passages that answer a question, each with its citation."""
     session = session_of(context)
+    about = options.metadata(filter_)
 
-    async def work(core: MemoryCore) -> list[Hit]:
+    async def work(core: MemoryCore) -> tuple[Sequence[Hit], list[FoundDocument]]:
         await session.index(core, seconds=CATCH_UP_TIMEOUT)
-        return await core.search_references(query, collection=collection, user_id=user, limit=limit)
+        references = core.references
+        if by_document:
+            found = await references.search_documents(
+                query, collection=collection, user_id=user, limit=limit, filter=about
+            )
+            hits = await references.with_neighbours([hit for each in found for hit in each.hits], neighbours)
+            return hits, found
+        return await references.search(
+            query, collection=collection, user_id=user, limit=limit, filter=about, neighbours=neighbours
+        ), []
 
-    hits = session.run(work)
-    session.output.result({"query": query, "hits": hits}, lambda: show_hits(session.output, hits, explain=explain))
+    hits, found = session.run(work)
+    result = {"query": query, "documents": found} if by_document else {"query": query, "hits": hits}
+    session.output.result(result, lambda: show_hits(session.output, _in_place(hits), explain=explain))
+
+
+def _in_place(hits: Sequence[Hit]) -> list[Hit]:
+    """The hits for a person, who reads a passage between its neighbours."""
+    shown = []
+    for hit in hits:
+        start = (hit.citation.start if hit.citation else None) or 0
+        around = [
+            *((each.citation.start or 0, each.text) for each in hit.neighbours if each.citation),
+            (start, hit.text),
+        ]
+        shown.append(replace(hit, text="\n\n".join(text for _, text in sorted(around))))
+    return shown

@@ -17,8 +17,9 @@ from memory_plugin.types import Hit
 class ReferenceRetriever(BaseRetriever):
     """Finds cited passages; made by `Memory.retriever`.
 
-    A document's metadata carries `citation`, `uri`, `title`, `section`, `page`, `score` and
-    whatever was given when the reference was added.
+    A document's metadata carries `citation`, `uri`, `title`, `source`, `version`, `section`, `page` or
+    `line`, `score` and whatever was given when the reference was added. With `neighbours` its text goes
+    on with so many passages before and after the one that was found and is cited.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -29,10 +30,16 @@ class ReferenceRetriever(BaseRetriever):
     user_id: str | None = None
     limit: int = 8
     filter: dict[str, Any] | None = None
+    neighbours: int = 0
 
     async def _search(self, query: str) -> list[Document]:
-        hits = await self.core.search_references(
-            query, collection=self.collection, user_id=self.user_id, limit=self.limit, filter=self.filter
+        hits = await self.core.references.search(
+            query,
+            collection=self.collection,
+            user_id=self.user_id,
+            limit=self.limit,
+            filter=self.filter,
+            neighbours=self.neighbours,
         )
         return [document_of(hit) for hit in hits]
 
@@ -64,16 +71,25 @@ def document_of(hit: Hit) -> Document:
             "uri": citation.uri,
             "title": citation.title,
             "source": citation.source,
+            "version": citation.version,
             "section": citation.section,
             "page": citation.page,
+            "line": None if citation.page else citation.line,
         }
     )
     return Document(
         id=hit.id,
-        page_content=hit.text,
+        page_content=_with_neighbours(hit),
         metadata={
             **hit.metadata,
             **{name: value for name, value in cited.items() if value is not None},
             "score": hit.score,
         },
     )
+
+
+def _with_neighbours(hit: Hit) -> str:
+    """The passage between those that were asked for with it."""
+    here = (hit.citation.start if hit.citation else None) or 0
+    around = [((each.citation.start if each.citation else None) or 0, each.text) for each in hit.neighbours]
+    return "\n\n".join(text for _, text in sorted([*around, (here, hit.text)]))
