@@ -27,9 +27,9 @@ _PENDING = "SELECT DISTINCT kind FROM {s}.index_queue WHERE tenant_id = $1"
 _STORE = """
 stored AS (
     INSERT INTO {s}.passages (tenant_id, id, kind, user_id, thread_id, seq, document_id, speaker, said_at, live_until,
-                              flagged, length, lexemes, weights)
+                              flagged, length, lexemes, weights, keys)
     SELECT $1, id, kind, user_id, thread_id, seq, document_id, speaker, said_at, live_until, flagged,
-           {s}.words_length(lexemes), lexemes, {s}.words_weights(lexemes, $3::real)
+           {s}.words_length(lexemes), lexemes, {s}.words_weights(lexemes, $3::real), {s}.term_keys($1, kind, lexemes)
     FROM source
     ON CONFLICT DO NOTHING
     RETURNING id, kind, length, lexemes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,6 +109,7 @@ class SearchBuilder:
         self._arguments: list[Any] = [tenant, limit]
         self._weights: dict[int, str] = {}
         self._messages: str | None = None
+        self._salt = (term_id(tenant) << 4) & 0xFFFFFFFF
         self._nearest = None if vector is None or space is None else self._nearest_of(vector, space, tenant, depth)
         self.arms: list[str] = []
 
@@ -136,13 +138,19 @@ class SearchBuilder:
             query = ",".join(f"{term}:{weight:.6g}" for term, weight in sorted(weights.items()) if weight > 0)
             bound = self._bind(f"{{{query}}}/{SPARSE_SIZE}")
             self._weights[kind] = bound
-            matching = self._bind(or_query(terms))
+            keys = ",".join(str(self._key(term, kind)) for term in nominating(terms))
+            matching = self._bind(f"{{{keys}}}")
             self.arms.append(
-                f"(SELECT p.id FROM {{s}}.passages p WHERE {filters} AND p.lexemes @@ {matching}::text::tsquery "
+                f"(SELECT p.id FROM {{s}}.passages p WHERE {filters} AND p.keys && {matching}::text::int4[] "
                 f"ORDER BY p.weights <#> (SELECT {bound}::text::sparsevec), p.id LIMIT $2)"
             )
         if self._nearest is not None:
             self.arms.append(self._nearest.arm(kind, filters, has_parts=kind == MEMORY))
+
+    def _key(self, term: int, kind: int) -> int:
+        """What `term_keys` gives for the term, as a signed number of 32 bits."""
+        key = term ^ (self._salt ^ kind)
+        return key - (1 << 32) if key >= 1 << 31 else key
 
     def _filters(self, kind: int, condition: tuple[str, list[Any]] | None) -> str:
         scope = self._scope
@@ -222,19 +230,18 @@ def _rarity(term: Record, kind: int) -> float:
     return min(rarity, NAME_RARITY) if kind == MESSAGE and term["is_name"] else rarity
 
 
-def or_query(terms: Sequence[Record]) -> str:
-    """The query's lexemes joined by OR, the rarest first, within the budget of matching rows."""
-    chosen: list[str] = []
+def nominating(terms: Sequence[Record]) -> list[int]:
+    """The terms that nominate candidates: the rarest, within the budget of matching rows."""
+    chosen: list[int] = []
     budget = WORD_BUDGET
     for row in sorted(terms, key=lambda row: (row["containing"], row["lexeme"])):
         if chosen and row["containing"] > budget:
             break
         budget -= row["containing"]
-        chosen.append(quoted(row["lexeme"]))
-    return " | ".join(chosen)
+        chosen.append(row["term"])
+    return chosen
 
 
-def quoted(lexeme: str) -> str:
-    """The lexeme as a tsquery has it."""
-    escaped = lexeme.replace("\\", "\\\\").replace("'", "''")
-    return f"'{escaped}'"
+def term_id(lexeme: str) -> int:
+    """The number of a term, as the function of that name in the database gives it."""
+    return int.from_bytes(hashlib.sha256(lexeme.encode()).digest()[:4]) // 16 + 1

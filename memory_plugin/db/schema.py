@@ -425,9 +425,16 @@ passages = Table(
         server_default=text("false"),
         comment="Whether the text reads like an instruction to an assistant",
     ),
+    Column(
+        "keys",
+        ARRAY(Integer),
+        nullable=False,
+        server_default=text("'{}'"),
+        comment="The terms of this tenant and kind, by term_keys(...)",
+    ),
     PrimaryKeyConstraint("tenant_id", "id", name="passages_pkey"),
     Index("passages_flagged_idx", "tenant_id", "kind", "said_at", postgresql_where=text("flagged")),
-    Index("passages_lexemes_idx", "lexemes", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
+    Index("passages_keys_idx", "keys", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
     Index(
         "passages_folded_idx",
         text(f"({FOLDED_LEXEMES})"),

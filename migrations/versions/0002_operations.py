@@ -271,6 +271,20 @@ TERM_ID_BEFORE = TERM_ID.format(
 WEIGHTS_AGAIN = """
 UPDATE passages SET weights = words_weights(lexemes, CASE kind WHEN 1 THEN 12 WHEN 2 THEN 16 ELSE 100 END)
 """
+# What the index of words has for keys: a term of one tenant and kind. With the lexemes themselves, a search would
+# go through the passages of all tenants that have a common word.
+TERM_KEYS = """
+CREATE FUNCTION term_keys(tenant_id text, kind smallint, lexemes tsvector) RETURNS integer[]
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT coalesce(array_agg(term_id(lexeme) # own.salt), '{}'::integer[])
+    FROM unnest(lexemes), (SELECT (term_id(tenant_id) << 4) # kind::integer AS salt) AS own;
+END
+"""
+WEIGHTS_AND_KEYS = """
+UPDATE passages SET weights = words_weights(lexemes, CASE kind WHEN 1 THEN 12 WHEN 2 THEN 16 ELSE 100 END),
+                    keys = term_keys(tenant_id, kind, lexemes)
+"""
 STATISTICS_AGAIN = """
 INSERT INTO term_statistics (tenant_id, kind, term, passages)
 SELECT tenant_id, kind, term_id(lexeme), count(DISTINCT id) FROM passages, unnest(lexemes) GROUP BY 1, 2, 3
@@ -671,7 +685,15 @@ STEPS = (
     (None, "DELETE FROM term_statistics"),
     (None, WEIGHTS_AGAIN),
     (TERM_ID_NOW, TERM_ID_BEFORE),
-    (WEIGHTS_AGAIN, None),
+    (
+        "DROP INDEX passages_lexemes_idx",
+        "CREATE INDEX passages_lexemes_idx ON passages USING gin (lexemes) WITH (fastupdate = off)",
+    ),
+    (TERM_KEYS, "DROP FUNCTION term_keys(text, smallint, tsvector)"),
+    ("ALTER TABLE passages ADD COLUMN keys integer[] NOT NULL DEFAULT '{}'", "ALTER TABLE passages DROP COLUMN keys"),
+    ("COMMENT ON COLUMN passages.keys IS 'The terms of this tenant and kind, by term_keys(...)'", None),
+    (WEIGHTS_AND_KEYS, None),
+    ("CREATE INDEX passages_keys_idx ON passages USING gin (keys) WITH (fastupdate = off)", None),
     ("DELETE FROM term_statistics", None),
     (STATISTICS_AGAIN, None),
     ("ALTER TABLE conversations ADD COLUMN summary text", "ALTER TABLE conversations DROP COLUMN summary"),
