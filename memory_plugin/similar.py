@@ -94,7 +94,7 @@ class SimilarFacts:
             similar = SimilarMemory(
                 id=item,
                 content=row["content"],
-                similarity=round(max(share, cosine), 3),
+                similarity=round(share if share >= NEAR_WORDS else cosine, 3),
                 key=row["key"],
                 by="words" if share >= NEAR_WORDS else "meaning",
             )

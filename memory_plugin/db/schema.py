@@ -130,6 +130,12 @@ conversations = Table(
         server_default=text("false"),
         comment="The title was not given by a person, and may be replaced",
     ),
+    Column(
+        "extraction",
+        JSONB,
+        nullable=True,
+        comment="How far a model has read this thread for facts to propose, what went wrong, and what it cost",
+    ),
     PrimaryKeyConstraint("tenant_id", "thread_id", name="conversations_pkey"),
     Index("conversations_user_idx", "tenant_id", "user_id", "active_hour"),
     Index("conversations_recent_idx", "tenant_id", "active_hour"),
@@ -670,6 +676,32 @@ search_languages = Table(
     _column("changed_at", _TIME, default=_NOW),
     PrimaryKeyConstraint("tenant_id", name="search_languages_pkey"),
     comment="The text search configurations that the words of a tenant are read in",
+)
+
+proposals = Table(
+    "proposals",
+    metadata,
+    _tenant(),
+    _column("id", Uuid),
+    _id("thread_id"),
+    _id("user_id", nullable=True),
+    _column("content", Text),
+    _column("content_hash", LargeBinary),
+    _column("subject", Text, nullable=True),
+    _column("attribute", Text, nullable=True),
+    Column("messages", ARRAY(Text), nullable=False),
+    _column("importance", REAL, default="0.5"),
+    _column("valid_from", _TIME, nullable=True),
+    _column("model", Text, nullable=True),
+    _column("status", Text, default="'open'"),
+    _column("memory_id", Uuid, nullable=True),
+    _column("created_at", _TIME, default=_NOW),
+    _column("decided_at", _TIME, nullable=True),
+    PrimaryKeyConstraint("tenant_id", "id", name="proposals_pkey"),
+    CheckConstraint("status IN ('open', 'accepted', 'rejected')", name="proposals_status_check"),
+    Index("proposals_content_key", "tenant_id", text("COALESCE(user_id, ''::text)"), "content_hash", unique=True),
+    Index("proposals_thread_idx", "tenant_id", "thread_id"),
+    comment="Facts that a model took from messages, for somebody to accept or reject",
 )
 
 feedback = Table(

@@ -38,7 +38,7 @@ DERIVED = frozenset(
 )
 """Tables that are made from the others."""
 
-_LEFT_OUT = {"tenant_id", "indexed_seq", "active_hour"}
+_LEFT_OUT = {"tenant_id", "indexed_seq", "active_hour", "extraction"}
 """Columns that say where a row is kept, or how far the index is."""
 
 _THREADS = "(SELECT c.thread_id FROM {s}.conversations c WHERE c.tenant_id = $1 AND c.user_id = $2)"
@@ -93,6 +93,7 @@ class Kind:
 KINDS = (
     Kind("conversation", "conversations", _BY_USER, same="m.user_id IS NOT DISTINCT FROM (i.doc ->> 'user_id')"),
     Kind("message", "messages", _BY_THREAD, same="m.id = (i.doc ->> 'id')::uuid", parent=_THREAD_IS_THERE),
+    Kind("proposal", "proposals", _BY_THREAD, parent=_THREAD_IS_THERE),
     Kind("feedback", "feedback", _BY_THREAD, parent=_THREAD_IS_THERE),
     Kind("share", "shared_conversations", _BY_THREAD, parent=_THREAD_IS_THERE),
     Kind("checkpoint", "checkpoints", _BY_THREAD, parent=_THREAD_IS_THERE, of_checkpoints=True),

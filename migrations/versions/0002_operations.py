@@ -752,6 +752,44 @@ STEPS = (
         "CREATE INDEX messages_results_idx ON messages (tenant_id, said_at) WHERE role = 'tool'",
         "DROP INDEX messages_results_idx",
     ),
+    (
+        "ALTER TABLE conversations ADD COLUMN extraction jsonb",
+        "ALTER TABLE conversations DROP COLUMN extraction",
+    ),
+    (
+        (
+            "COMMENT ON COLUMN conversations.extraction IS"
+            " 'How far a model has read this thread for facts to propose, what went wrong, and what it cost'"
+        ),
+        None,
+    ),
+    (
+        (
+            'CREATE TABLE proposals (tenant_id text COLLATE "C" NOT NULL, id uuid NOT NULL,'
+            ' thread_id text COLLATE "C" NOT NULL, user_id text COLLATE "C", content text NOT NULL,'
+            " content_hash bytea NOT NULL, subject text, attribute text, messages text[] NOT NULL,"
+            " importance real NOT NULL DEFAULT 0.5, valid_from timestamptz, model text,"
+            " status text NOT NULL DEFAULT 'open', memory_id uuid, created_at timestamptz NOT NULL DEFAULT now(),"
+            " decided_at timestamptz, CONSTRAINT proposals_pkey PRIMARY KEY (tenant_id, id),"
+            " CONSTRAINT proposals_status_check CHECK (status IN ('open', 'accepted', 'rejected')))"
+        ),
+        "DROP TABLE proposals",
+    ),
+    (
+        "COMMENT ON TABLE proposals IS 'Facts that a model took from messages, for somebody to accept or reject'",
+        None,
+    ),
+    (
+        (
+            "CREATE UNIQUE INDEX proposals_content_key ON proposals"
+            " (tenant_id, (COALESCE(user_id, ''::text)), content_hash)"
+        ),
+        "DROP INDEX proposals_content_key",
+    ),
+    (
+        "CREATE INDEX proposals_thread_idx ON proposals (tenant_id, thread_id)",
+        "DROP INDEX proposals_thread_idx",
+    ),
     (CONVERSATION_MESSAGES, "DROP VIEW conversation_messages"),
     (CONVERSATION_TURNS, "DROP VIEW conversation_turns"),
     (CONVERSATION_TOOL_CALLS, "DROP VIEW conversation_tool_calls"),
