@@ -298,7 +298,7 @@ def test_fusion_ranks_whatever_wins_by_both_first(scores: list[tuple[float, floa
     assert len(ranked) == len(candidates)
     totals = [each.score for each in ranked]
     assert totals == sorted(totals, reverse=True)
-    assert all(0 <= total <= 1.0 + 1e-9 for total in totals)
+    assert all(0 <= total <= 1 + Weights().fact + 1e-9 for total in totals)
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
