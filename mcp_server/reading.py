@@ -126,10 +126,15 @@ async def own_memory(caller: Caller, id: UUID, *, shared: bool = True) -> Memory
     Raises:
         NotFoundError: there is none, or it is somebody else's.
     """
-    memory = await caller.core.memories.get(id)
+    # in the same words for both, so that nobody learns which ids others have
+    unknown = NotFoundError(f"There is no memory {id}: take the id of a result of kind memory from recall.")
+    try:
+        memory = await caller.core.memories.get(id)
+    except NotFoundError:
+        raise unknown from None
     if caller.may_see(memory.user_id) or (shared and memory.user_id is None):
         return memory
-    raise NotFoundError(f"There is no memory {id}: take the id of a result of kind memory from recall.")
+    raise unknown
 
 
 def _item(memory: MemoryItem) -> Item:
