@@ -32,10 +32,12 @@ stored AS (
            {s}.words_length(lexemes), lexemes, {s}.words_weights(lexemes, $3::real), {s}.term_keys($1, kind, lexemes)
     FROM source
     ON CONFLICT DO NOTHING
-    RETURNING id, kind, length, lexemes
+    RETURNING id, kind, length, keys
 ), terms AS (
     INSERT INTO {s}.term_statistics AS t (tenant_id, kind, term, passages)
-    SELECT $1, kind, {s}.term_id(lexeme), count(DISTINCT id) FROM stored, unnest(lexemes) GROUP BY 2, 3 ORDER BY 3
+    SELECT $1, kind, key # (tenant.salt # kind), count(DISTINCT id)
+    FROM stored, unnest(keys) AS k (key), (SELECT {s}.term_id($1) << 4 AS salt OFFSET 0) AS tenant
+    GROUP BY 2, 3 ORDER BY 3
     ON CONFLICT (tenant_id, kind, term) DO UPDATE SET passages = t.passages + excluded.passages
 ), corpus AS (
     INSERT INTO {s}.corpus_statistics AS c (tenant_id, kind, passages, total_length)

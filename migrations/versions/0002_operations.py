@@ -271,16 +271,52 @@ TERM_ID_BEFORE = TERM_ID.format(
 WEIGHTS_AGAIN = """
 UPDATE passages SET weights = words_weights(lexemes, CASE kind WHEN 1 THEN 12 WHEN 2 THEN 16 ELSE 100 END)
 """
+# The same weights as before. The number of a term stands in it as an expression: a function of its own, called for
+# each word, takes most of the time.
+A_TERM = "('x' || left(encode(sha256(convert_to(lexeme, 'UTF8')), 'hex'), 7))::bit(28)::integer + 1"
+WORDS_WEIGHTS = """
+CREATE OR REPLACE FUNCTION words_weights(
+    lexemes tsvector, average_length real, k1 real DEFAULT 0.9, b real DEFAULT 0.4
+) RETURNS sparsevec LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT ('{' || coalesce(string_agg(term || ':' || weight, ',' ORDER BY term), '') || '}/268435456')::sparsevec
+    FROM (
+        SELECT {a_term} AS term,
+               max((tf * (k1 + 1) / (tf + k1 * (1 - b + b * (length / average_length))))::real) AS weight
+        FROM (
+            SELECT lexeme, coalesce(cardinality(positions), 1)::real AS tf,
+                   (sum(coalesce(cardinality(positions), 1)) OVER ())::integer AS length
+            FROM unnest(lexemes)
+        ) AS frequencies
+        GROUP BY 1
+    ) AS weighted;
+END
+""".replace("{a_term}", A_TERM)
+WORDS_WEIGHTS_BEFORE = """
+CREATE OR REPLACE FUNCTION words_weights(
+    lexemes tsvector, average_length real, k1 real DEFAULT 0.9, b real DEFAULT 0.4
+) RETURNS sparsevec LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    WITH passage AS MATERIALIZED (SELECT k1 * (1 - b + b * words_length(lexemes) / average_length) AS norm),
+    frequencies AS (
+        SELECT term_id(lexeme) AS term, coalesce(cardinality(positions), 1)::real AS tf FROM unnest(lexemes)
+    ), weighted AS (
+        SELECT term, max((tf * (k1 + 1) / (tf + norm))::real) AS weight FROM frequencies, passage GROUP BY term
+    )
+    SELECT ('{' || coalesce(string_agg(term || ':' || weight, ',' ORDER BY term), '') || '}/268435456')::sparsevec
+    FROM weighted;
+END
+"""
 # What the index of words has for keys: a term of one tenant and kind. With the lexemes themselves, a search would
 # go through the passages of all tenants that have a common word.
 TERM_KEYS = """
 CREATE FUNCTION term_keys(tenant_id text, kind smallint, lexemes tsvector) RETURNS integer[]
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
-    SELECT coalesce(array_agg(term_id(lexeme) # own.salt), '{}'::integer[])
-    FROM unnest(lexemes), (SELECT (term_id(tenant_id) << 4) # kind::integer AS salt) AS own;
+    SELECT coalesce(array_agg(({a_term}) # own.salt), '{}'::integer[])
+    FROM unnest(lexemes), (SELECT (term_id(tenant_id) << 4) # kind::integer AS salt OFFSET 0) AS own;
 END
-"""
+""".replace("{a_term}", A_TERM)
 WEIGHTS_AND_KEYS = """
 UPDATE passages SET weights = words_weights(lexemes, CASE kind WHEN 1 THEN 12 WHEN 2 THEN 16 ELSE 100 END),
                     keys = term_keys(tenant_id, kind, lexemes)
@@ -685,6 +721,7 @@ STEPS = (
     (None, "DELETE FROM term_statistics"),
     (None, WEIGHTS_AGAIN),
     (TERM_ID_NOW, TERM_ID_BEFORE),
+    (WORDS_WEIGHTS, WORDS_WEIGHTS_BEFORE),
     (
         "DROP INDEX passages_lexemes_idx",
         "CREATE INDEX passages_lexemes_idx ON passages USING gin (lexemes) WITH (fastupdate = off)",
