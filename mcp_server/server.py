@@ -19,6 +19,7 @@ from mcp_server.access import CoreAccess, already_open
 from mcp_server.completion import complete
 from mcp_server.http import add_health
 from mcp_server.memory_server import MemoryServer
+from mcp_server.notices import Notices, methods
 from mcp_server.prompts import add_prompts
 from mcp_server.resources import add_templates, fixed_resources
 from mcp_server.settings import version
@@ -97,11 +98,15 @@ def build_server(
         sessions: clients of the older era keep a connection, over which they can be told of changes.
     """
     offer = Offer(read_only=read_only, add_references=add_references)
+    notices = Notices()
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[CoreAccess]) -> AsyncIterator[CoreAccess]:
         async with access:
-            yield access
+            try:
+                yield access
+            finally:
+                await notices.close()
 
     async def open_behind_first_answer(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         result = await call_next(ctx)
@@ -132,6 +137,8 @@ def build_server(
     add_templates(server, ICONS)
     add_prompts(server, ICONS, read_only=offer.read_only)
     server.answer("completion/complete", CompleteRequestParams, complete)
+    for method, params, handler in methods(notices, sessions=sessions):
+        server.answer(method, params, handler)
     add_health(server, access)
     return server
 

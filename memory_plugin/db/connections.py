@@ -102,6 +102,13 @@ class Connections:
         except ValueError as error:
             raise ConfigurationError(f"The database URL cannot be read: {error}.") from error
 
+    async def alone(self) -> Connection:
+        """A connection outside of the pool, which the caller closes."""
+        try:
+            return await self._connect()
+        except DRIVER_ERRORS as error:
+            raise self.translated(error, Progress.UNSENT) from error
+
     async def borrow(self, patience: Patience | None) -> Lease:
         """A connection that is not lying idle; tried again where the database was reached before.
 

@@ -138,6 +138,14 @@ class Database:
         """The error of an operation inside a transaction: whatever it did is not applied."""
         return self._connections.translated(error, Progress.UNCOMMITTED)
 
+    async def connect_alone(self) -> Connection:
+        """A connection that is no part of the pool; the caller closes it.
+
+        Raises:
+            DatabaseError: or one of its kinds, translated from what the driver raised.
+        """
+        return await self._connections.alone()
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A raw connection inside one transaction, rolled back when the body raises.
