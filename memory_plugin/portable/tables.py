@@ -28,6 +28,7 @@ VERSION = 1
 DERIVED = frozenset(
     {
         "passages",
+        "search_languages",
         "term_statistics",
         "corpus_statistics",
         "embedding_models",
@@ -36,7 +37,7 @@ DERIVED = frozenset(
         "embedding_queue",
     }
 )
-"""Tables that are made from the others."""
+"""Tables that are made from the others, and how."""
 
 _LEFT_OUT = {"tenant_id", "indexed_seq", "active_hour", "extraction"}
 """Columns that say where a row is kept, or how far the index is."""
