@@ -73,7 +73,7 @@ class Attack:
         ]
 
 
-PLAIN = frozenset("query content text title search since until valid_from valid_to source".split())
+PLAIN = frozenset(["query", "content", "text", "title", "search", "since", "until", "valid_from", "valid_to", "source"])
 """Parameters that take words or times."""
 
 ATTACKERS = ("bob of acme", "alice of other")
