@@ -209,7 +209,7 @@ class _Importer:
         if new is None or old is None:
             return record
         changed = dict(record)
-        for name in ("user_id", "set_by"):
+        for name in ("user_id", "set_by", "given_by"):
             if changed.get(name) == old:
                 changed[name] = new
         if changed.get("scope") == "user" and changed.get("scope_id") == old:
