@@ -56,7 +56,8 @@ _TAKE_ITEMS = """
 WITH taken AS (
     SELECT item FROM {s}.index_queue WHERE tenant_id = $1 AND kind = {kind} ORDER BY item LIMIT $4 FOR UPDATE
 ), gone AS (
-    DELETE FROM {s}.index_queue q USING taken t WHERE q.tenant_id = $1 AND q.kind = {kind} AND q.item = t.item
+    DELETE FROM {s}.index_queue
+    WHERE tenant_id = $1 AND kind = {kind} AND item = ANY (ARRAY(SELECT item FROM taken))
 )
 """
 

@@ -63,13 +63,19 @@ class Backlog:
 
 
 _QUERY_TERMS = """
-WITH terms AS (SELECT lexeme, {s}.term_id(lexeme) AS term FROM {s}.query_words({languages}, $3) AS lexeme)
-SELECT t.lexeme, t.term, k.kind, coalesce(s.passages, 0) AS containing, coalesce(c.passages, 0) AS passages,
-       t.lexeme IN (SELECT {s}.query_words({languages}, $5)) AS is_name
+WITH terms AS MATERIALIZED (
+    SELECT lexeme, {s}.term_id(lexeme) AS term FROM {s}.query_words({languages}, $3) AS lexeme
+), names AS MATERIALIZED (
+    SELECT lexeme FROM {s}.query_words({languages}, nullif($5, '')) AS lexeme
+)
+SELECT t.lexeme, t.term, k.kind,
+       -- a join would read all terms of the tenant: the planner expects a thousand of them in a query
+       coalesce((SELECT s.passages FROM {s}.term_statistics s
+                 WHERE s.tenant_id = $1 AND s.kind = k.kind AND s.term = t.term), 0) AS containing,
+       coalesce((SELECT c.passages FROM {s}.corpus_statistics c WHERE c.tenant_id = $1 AND c.kind = k.kind), 0) AS passages,
+       t.lexeme IN (SELECT lexeme FROM names) AS is_name
 FROM terms t
 CROSS JOIN unnest($4::smallint[]) AS k (kind)
-LEFT JOIN {s}.term_statistics s ON s.tenant_id = $1 AND s.kind = k.kind AND s.term = t.term
-LEFT JOIN {s}.corpus_statistics c ON c.tenant_id = $1 AND c.kind = k.kind
 """.replace("{languages}", of_tenant("$2"))
 
 _TIME_WORDS = f"""
