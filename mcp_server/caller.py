@@ -41,7 +41,7 @@ class Caller:
             NotFoundError: there is none, or it is somebody else's.
         """
         unknown = NotFoundError(
-            f"There is no conversation {thread_id!r:.80}: list_conversations names those there are."
+            f"There is no conversation {thread_id!r:.80}: the tool conversations lists those there are."
         )
         try:
             found = await self.core.conversations.get(thread_id)
