@@ -197,6 +197,7 @@ class Thread:
         self.messages: list[BaseMessage] = []
         self.config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
         self._chance = chance
+        self._answers: list[AIMessage] = []
         self._begun: CheckpointTuple | None = None
         self._versions: dict[str, Any] = {}
         self._step = -1
@@ -214,6 +215,13 @@ class Thread:
         await self.put(*self.appended(conversation(self._chance, length)))
         self._begun = await self.saver.aget_tuple(self.newest)
         self.take(self._begun)
+
+    def think(self, count: int) -> None:
+        """Have so many answers ready, so that making them up is in nobody's time."""
+        self._answers += [ai(self._chance) for _ in range(count - len(self._answers))]
+
+    def _answer(self) -> AIMessage:
+        return self._answers.pop() if self._answers else ai(self._chance)
 
     def rewind(self) -> None:
         """Go on from the first checkpoint once more: what is put next is a fork of it."""
@@ -233,7 +241,7 @@ class Thread:
 
     def appended(self, new: Sequence[BaseMessage] = ()) -> tuple[Checkpoint, CheckpointMetadata, dict[str, Any]]:
         """What the next put stores: the list with one more answer, or with these messages."""
-        self.messages = [*self.messages, *(new or (ai(self._chance),))]
+        self.messages = [*self.messages, *(new or (self._answer(),))]
         version = self.saver.get_next_version(self._versions.get("messages"), None)
         self._versions["messages"] = version
         self._step += 1
@@ -258,4 +266,4 @@ class Thread:
 
     def writes(self) -> list[tuple[str, Any]]:
         """What a node's task writes."""
-        return [("messages", [ai(self._chance)]), ("branch:to:tools", None)]
+        return [("messages", [self._answer()]), ("branch:to:tools", None)]

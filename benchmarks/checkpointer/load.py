@@ -16,6 +16,9 @@ from benchmarks.checkpointer.measured import Result
 LENGTH = 100
 """Messages of each thread when a slice begins; the rows say so."""
 
+_ANSWERS = 128
+"""More than a thread takes in a slice."""
+
 Work = Callable[[Contender, Thread, random.Random], Awaitable[object]]
 
 
@@ -91,6 +94,8 @@ async def _slice(
     await asyncio.gather(*(_aput(contender, thread, chance) for thread in stock))
     await asyncio.gather(*(work(contender, thread, chance) for thread in stock))
     await contender.settle()
+    for thread in stock:
+        thread.think(_ANSWERS)
 
     async def repeat(thread: Thread, end: float) -> int:
         done = 0

@@ -21,7 +21,7 @@ from langchain_core.messages import (
     ToolMessage,
     ToolMessageChunk,
 )
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from memory_plugin.errors import InvalidInputError
 
@@ -68,7 +68,14 @@ def _form(cls: type[BaseMessage]) -> _Form:
 
 _FORMS: dict[str, _Form] = {cls.model_fields["type"].default: _form(cls) for cls in CORE_MESSAGES}
 _NAMES: dict[type[BaseMessage], set[str]] = {form.cls: set(form.names) for form in _FORMS.values()}
-_set = object.__setattr__  # pydantic's own would look each name up
+
+# The slots of every pydantic model, set without looking their names up.
+_slots = BaseModel.__dict__
+_set_fields = _slots["__dict__"].__set__
+_set_names = _slots["__pydantic_fields_set__"].__set__
+_set_extra = _slots["__pydantic_extra__"].__set__
+_set_private = _slots["__pydantic_private__"].__set__
+_new = object.__new__
 
 
 def message_from_body(body: Mapping[str, Any]) -> BaseMessage:
@@ -109,12 +116,12 @@ def message_of_fields(
     cls: type[BaseMessage], fields: dict[str, Any], extra: dict[str, Any] | None = None
 ) -> BaseMessage:
     """A message of one of the core's classes that takes these fields, all of them, as its own."""
-    message = cls.__new__(cls)
-    _set(message, "__dict__", fields)
+    message = _new(cls)
+    _set_fields(message, fields)
     # All fields count as set, as they do after a trip through LangGraph's serializer.
-    _set(message, "__pydantic_fields_set__", {*fields, *extra} if extra else _NAMES[cls].copy())
-    _set(message, "__pydantic_extra__", {} if extra is None else extra)
-    _set(message, "__pydantic_private__", None)
+    _set_names(message, {*fields, *extra} if extra else _NAMES[cls].copy())
+    _set_extra(message, {} if extra is None else extra)
+    _set_private(message, None)
     return message
 
 

@@ -9,8 +9,7 @@ Any other message is known by a digest alone.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -63,11 +62,7 @@ class Entry:
         self.size = OVERHEAD + len(content) if type(content) is str else OVERHEAD + 40 * len(str(content))
         self._digest = digest
         self._containers = (
-            [
-                (name, value.copy if _is_flat(value) else partial(_copied, value))
-                for name, value in fields.items()
-                if type(value) is dict or type(value) is list
-            ]
+            [(name, _copier(value)) for name, value in fields.items() if type(value) is dict or type(value) is list]
             if fields is not None
             else []
         )
@@ -182,22 +177,21 @@ def _plain(value: Any) -> Any:
     raise _NotPlainError
 
 
-def _is_flat(value: dict[str, Any] | list[Any]) -> bool:
-    """Whether a copy of the container alone shares nothing that can change."""
-    members = value.values() if type(value) is dict else value
-    return all(type(each) is not dict and type(each) is not list for each in members)
+def _copier(value: Any) -> Callable[[], Any]:
+    """What copies the container over and over: nothing that can change is shared, and nothing else is copied."""
+    members = value.items() if type(value) is dict else enumerate(value)
+    inside = [(place, _copier(each)) for place, each in members if type(each) is dict or type(each) is list]
+    copy: Callable[[], Any] = value.copy
+    if not inside:
+        return copy
 
+    def copy_deep() -> Any:
+        made = copy()
+        for place, inner in inside:
+            made[place] = inner()
+        return made
 
-def _copied(value: Any) -> Any:
-    kind = type(value)
-    if kind is dict:
-        return {
-            name: each if type(each) is not dict and type(each) is not list else _copied(each)
-            for name, each in value.items()
-        }
-    if kind is list:
-        return [each if type(each) is not dict and type(each) is not list else _copied(each) for each in value]
-    return value
+    return copy_deep
 
 
 def live_fields(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
