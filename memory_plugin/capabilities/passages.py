@@ -72,7 +72,8 @@ SELECT t.lexeme, t.term, k.kind,
        -- a join would read all terms of the tenant: the planner expects a thousand of them in a query
        coalesce((SELECT s.passages FROM {s}.term_statistics s
                  WHERE s.tenant_id = $1 AND s.kind = k.kind AND s.term = t.term), 0) AS containing,
-       coalesce((SELECT c.passages FROM {s}.corpus_statistics c WHERE c.tenant_id = $1 AND c.kind = k.kind), 0) AS passages,
+       coalesce((SELECT c.passages FROM {s}.corpus_statistics c
+                 WHERE c.tenant_id = $1 AND c.kind = k.kind), 0) AS passages,
        t.lexeme IN (SELECT lexeme FROM names) AS is_name
 FROM terms t
 CROSS JOIN unnest($4::smallint[]) AS k (kind)
