@@ -127,6 +127,9 @@ class Guard:
             except Refusal as refusal:
                 await refusal.answer(scope, send)
                 return
+        elif scope["type"] != "lifespan":
+            await send({"type": "websocket.close", "code": 1008})  # nothing here speaks it
+            return
         await self._app(scope, receive, send)
 
     async def _check(self, scope: Scope) -> None:
