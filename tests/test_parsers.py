@@ -238,6 +238,7 @@ def test_limits_name_themselves() -> None:
     assert "ParseLimits.max_bytes" in refusal(b"x" * 11, "a.txt", limits=ParseLimits(max_bytes=10))
     assert "ParseLimits.max_bytes" in refusal("é" * 6, "a.txt", limits=ParseLimits(max_bytes=10))
     assert "ParseLimits.max_rebuilt_bytes" in refusal("<p>x", "a.html", limits=ParseLimits(max_rebuilt_bytes=3))
+    assert "ParseLimits.max_wide_bytes" in refusal("x😀".encode(), "a.txt", limits=ParseLimits(max_wide_bytes=4))
     assert "ParseLimits.max_values" in refusal("[1,2,3,4]", "a.json", limits=ParseLimits(max_values=3))
     assert "ParseLimits.max_characters" in refusal('{"a": "12345"}', "a.json", limits=ParseLimits(max_characters=5))
     assert "ParseLimits.max_chunks" in refusal("# a\n\nb\n\n# c\n\nd", "a.md", limits=ParseLimits(max_chunks=1))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
-from collections.abc import AsyncIterator
+import zipfile
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -15,6 +17,8 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.document_loaders import BaseLoader
+from langchain_core.documents import Document as LangChainDocument
 
 from memory_plugin.capabilities import reference_writer
 from memory_plugin.capabilities.passages import Passages
@@ -31,6 +35,7 @@ from memory_plugin.errors import (
     NotFoundError,
     UnsupportedError,
 )
+from memory_plugin.memory import Memory
 from memory_plugin.types import Chunk, ParsedDocument
 from tests.counting import CountingDatabase
 
@@ -1003,3 +1008,172 @@ class TestSearching:
             ["zebra one"],
             ["zebra two"],
         ]
+
+
+class TestAroundAPassage:
+    @pytest.fixture
+    async def manual(self, core: MemoryCore) -> UUID:
+        parts = [f"# Part {number}\n\nStep {number} of the zebra manual." for number in range(5)]
+        document = await core.references.add(text="\n\n".join(parts), source="manual.md", media_type="text/markdown")
+        await core.references.add(text="A lion is no zebra.", source="other")
+        return document.id
+
+    async def test_neighbours_come_with_a_hit_in_the_order_of_the_document(
+        self, core: MemoryCore, manual: UUID
+    ) -> None:
+        hits = await core.references.search("Step 2 of the zebra manual", neighbours=1)
+        hit = next(hit for hit in hits if "Step 2" in hit.text)
+        assert [each.citation.line for each in hit.neighbours if each.citation] == [5, 13]
+        first = next(hit for hit in hits if "Step 0" in hit.text)
+        assert [each.citation.line for each in first.neighbours if each.citation] == [5]
+        assert all(each.citation and each.citation.uri != hit.citation.uri for each in hit.neighbours if hit.citation)
+        assert (await core.references.search("zebra"))[0].neighbours == ()
+
+    async def test_neighbours_are_of_the_version_cited(self, core: MemoryCore, manual: UUID) -> None:
+        (hit, *_) = await core.references.search("Step 2 of the zebra manual")
+        await core.references.add(text="# Part 2\n\nOnly this.", source="manual.md", media_type="text/markdown")
+        (again,) = await core.references.with_neighbours([hit], 1)
+        assert len(again.neighbours) == 2
+
+    async def test_results_by_document(self, core: MemoryCore, manual: UUID) -> None:
+        found = await core.references.search_documents("zebra", passages=2)
+        assert {each.document.source: len(each.hits) for each in found} == {"manual.md": 2, "other": 1}
+        assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+        assert len(await core.references.search_documents("zebra", limit=1)) == 1
+        assert await core.references.search_documents("giraffe") == []
+
+    async def test_versions_are_told_until_they_are_pruned(self, core: MemoryCore, manual: UUID) -> None:
+        await core.references.add(text="Only this.", source="manual.md")
+        newest, first = await core.references.versions(manual)
+        assert (newest.version, newest.chunk_count, newest.current) == (2, 1, True)
+        assert (first.version, first.chunk_count, first.current) == (1, 5, False)
+        await core.references.prune_versions(manual)
+        assert [each.version for each in await core.references.versions(manual)] == [2]
+        with pytest.raises(NotFoundError):
+            await core.references.versions(uuid4())
+
+    async def test_the_retriever_gives_the_text_around_and_says_where(self, memory: Memory) -> None:
+        parts = [f"# Part {number}\n\nStep {number} of the zebra manual." for number in range(3)]
+        await memory.references.add(text="\n\n".join(parts), source="manual.md", media_type="text/markdown")
+        (document,) = await memory.retriever(limit=1, neighbours=1).ainvoke("Step 1 of the zebra manual")
+        places = [document.page_content.index(f"Step {number}") for number in range(3)]
+        assert places == sorted(places)
+        assert (document.metadata["line"], document.metadata["version"]) == (5, 1)
+        assert document.metadata["uri"].startswith("memory://reference/")
+
+
+class Pages(BaseLoader):
+    """A loader of LangChain: two pages of one file, a row of another, and what cannot be stored."""
+
+    def __init__(self, *documents: LangChainDocument) -> None:
+        self.documents = documents
+
+    def lazy_load(self) -> Iterator[LangChainDocument]:
+        yield from self.documents
+
+
+def page_of(text: str, **metadata: Any) -> LangChainDocument:
+    return LangChainDocument(page_content=text, metadata=metadata)
+
+
+class TestLoaders:
+    async def test_the_pages_of_a_source_are_one_document_that_is_cited_by_page(self, core: MemoryCore) -> None:
+        loader = Pages(
+            page_of("Zebras sleep.", source="zoo.pdf", page=0, author="Ada", title="The zoo"),
+            page_of("Lions roar.", source="zoo.pdf", page=1, author="Ada", title="The zoo"),
+            page_of("name: Leo", source="animals.csv", row=0),
+            page_of("name: Zoe", source="animals.csv", row=1),
+        )
+        report = await core.references.add_documents(loader, collection="zoo", metadata={"batch": 7})
+        assert (report.added, report.failed) == (2, [])
+        (hit,) = await core.references.search("lions", limit=1)
+        assert hit.citation is not None
+        assert (hit.citation.title, hit.citation.source, hit.citation.page) == ("The zoo", "zoo.pdf", 2)
+        assert (hit.metadata["author"], hit.metadata["batch"]) == ("Ada", 7)
+        (row,) = await core.references.search("Zoe", limit=1)
+        assert (row.text, row.metadata["row"]) == ("name: Zoe", 1)
+
+    async def test_loaded_again_only_what_changed_is_another_version(self, core: MemoryCore) -> None:
+        pages = [page_of("Zebras sleep.", source="zoo.pdf", page=0), page_of("Lions roar.", source="zoo.pdf", page=1)]
+        await core.references.add_documents(pages)
+        assert (await core.references.add_documents(pages)).unchanged == 1
+        (before,) = await core.references.search("zebras", limit=1)
+        assert (await core.references.add_documents(pages[:1])).updated == 1
+        (after,) = await core.references.search("zebras", limit=1)
+        assert after.id == before.id
+        assert await core.references.search("lions") == []
+
+    async def test_a_bad_document_is_named_and_the_rest_goes_in(self, core: MemoryCore) -> None:
+        told: list[Progress] = []
+        report = await core.references.add_documents(
+            [
+                page_of("one", source="a"),
+                page_of("  ", source="empty"),
+                page_of("two", source="b"),
+                page_of("late", source="a"),
+                page_of("# Kiln\n\nHot.", source="kiln.md"),
+                page_of("no source at all"),
+            ],
+            on_progress=told.append,
+        )
+        assert (report.added, [name for name, _ in report.failed]) == (4, ["empty", "a"])
+        assert [each.status for each in told] == ["added", "failed", "added", "failed", "added", "added"]
+        (hit,) = await core.references.search("hot", limit=1)
+        assert hit.citation is not None and hit.citation.section == "Kiln"
+
+    @pytest.mark.parametrize("documents", [7, "text", {"page_content": "x"}, ["text"], [None]])
+    async def test_what_is_no_document_is_refused(self, core: MemoryCore, documents: Any) -> None:
+        with pytest.raises(InvalidInputError, match="LangChain documents|page_content"):
+            await core.references.add_documents(documents)
+
+
+class TestBadInput:
+    """A folder in which everything is wrong that can be: each is named with a reason, the rest goes in."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "docs"
+        (folder / "sub").mkdir(parents=True)
+        (folder / "good.md").write_text("# Good\n\nThis one is fine.")
+        (folder / "sub" / "also good.txt").write_text("Fine, too.")
+        (folder / "latin.txt").write_bytes("Déjà payé à l'hôtel, ça coûte très cher.\n".encode("latin-1") * 5)
+        (folder / "broken.pdf").write_bytes(b"%PDF-1.7\n1 0 obj <<")
+        (folder / "protected.pdf").write_bytes(_protected_pdf())
+        with (folder / "huge.txt").open("wb") as file:
+            file.truncate(200 * 1024 * 1024)
+        (folder / "binary.txt").write_bytes(bytes(range(256)) * 40)
+        (folder / "wrong.txt").write_bytes(b"\xff\xfe\x00\xd8 broken UTF-16")
+        (folder / "empty.md").write_bytes(b"")
+        (folder / "loop").symlink_to(folder)
+        (folder / "circle.md").symlink_to(folder / "circle.md")
+        with zipfile.ZipFile(folder / "bomb.docx", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("word/document.xml", b"<w>" + b"a" * 40_000_000)
+        return folder
+
+    async def test_each_is_reported_by_name_and_reason(self, database: Database, folder: Path) -> None:
+        report = await References(database, tenant="acme").add_many([folder])
+        assert report.added == 3
+        reasons = {Path(name).name: reason for name, reason in report.failed}
+        expected = {
+            "broken.pdf": "not a readable PDF",
+            "protected.pdf": "protected by a password",
+            "huge.txt": "larger than the 128 MiB",
+            "binary.txt": "binary data",
+            "wrong.txt": "broken at byte",
+            "empty.md": "is empty",
+            "loop": "leads back to a folder",
+            "circle.md": "leads to itself",
+            "bomb.docx": "bytes when unpacked",
+        }
+        assert set(reasons) == set(expected)
+        assert {name for name, words in expected.items() if words not in reasons[name]} == set()
+
+
+def _protected_pdf() -> bytes:
+    from pypdf import PdfWriter
+
+    writer, stream = PdfWriter(), io.BytesIO()
+    writer.add_blank_page(200, 200)
+    writer.encrypt("secret", algorithm="RC4-128")
+    writer.write(stream)
+    return stream.getvalue()

@@ -6,6 +6,7 @@ packages that read PDF, Markdown and YAML load when the first such document come
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,8 @@ EXTENSIONS: frozenset[str] = frozenset(EXTENSION_FORMATS)
 
 _DEFAULT_LIMITS = ParseLimits()
 
+# one such character makes each character of a text take four bytes
+_WIDE = re.compile(rb"[\xf0-\xf4][\x80-\xbf]{3}")
 # formats that are cut where they stand, line by line, and so cost little more than their text
 _AS_IT_STANDS: frozenset[Format] = frozenset({"text", "markdown", "code"})
 
@@ -177,6 +180,8 @@ def _extract(
         if isinstance(data, str):
             raise DocumentError(f"'{label(name)}' came as text; pass the bytes of the {found.upper()} file.", name=name)
         return _extract_binary(data, found, name, limits), None
+    if size > limits.max_wide_bytes and isinstance(data, bytes) and _WIDE.search(data):
+        raise too_large(name, "bytes, for a file with emoji in it", limits.max_wide_bytes, "max_wide_bytes")
     text, encoding = decode(data, name=name, charset=charset)
     if not text or text.isspace():
         raise DocumentError(f"'{label(name)}' is empty.", name=name)

@@ -24,11 +24,13 @@ class ParseLimits:
 
     `max_bytes` is the size of the file. What must be held in parts while it is read costs many times its
     size: `max_rebuilt_bytes` is the size of such a file (all but plain text, Markdown, source code and
-    PDF), and of what an archive unpacks to; `max_values` bounds the values in data, `max_characters`
-    the text that is written anew from a document. With these values a document takes less than 400 MB.
+    PDF), and of what an archive unpacks to; `max_wide_bytes` that of a text with emoji in it; `max_values`
+    bounds the values in data, `max_characters` the text that is written anew from a document. With these
+    values a document takes less than 400 MB.
     """
 
     max_bytes: int = 128 * 1024 * 1024
+    max_wide_bytes: int = 64 * 1024 * 1024
     max_rebuilt_bytes: int = 32 * 1024 * 1024
     max_values: int = 3_000_000
     max_characters: int = 16_000_000
