@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from memory_plugin.capabilities.checkpoints import Checkpoints
     from memory_plugin.capabilities.conversations import Conversations
     from memory_plugin.capabilities.erasure import Erasure
+    from memory_plugin.capabilities.extraction import Extraction
     from memory_plugin.capabilities.languages import Languages
     from memory_plugin.capabilities.memories import Memories
     from memory_plugin.capabilities.passages import Passages
@@ -69,6 +70,7 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
     agent_settings: AgentSettingsStore
     retention: Retentions
     erasure: Erasure
+    extraction: Extraction
     tokens: Tokens
 
     def __init__(
@@ -177,6 +179,7 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
         self.embedder = self._resolve_embedder()
         self._build()
         stack.push_async_callback(self._indexer.stop)
+        stack.push_async_callback(self.extraction.stop)
         stack.push_async_callback(self._shared.stop)
         if self.settings.retention_every is not None:
             from memory_plugin.upkeep import Upkeep
@@ -199,6 +202,7 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
         from memory_plugin.capabilities.checkpoints import Checkpoints
         from memory_plugin.capabilities.conversations import Conversations
         from memory_plugin.capabilities.erasure import Erasure
+        from memory_plugin.capabilities.extraction import Extraction
         from memory_plugin.capabilities.forgetting import Forgetting
         from memory_plugin.capabilities.memories import Memories
         from memory_plugin.capabilities.passages import Passages
@@ -255,6 +259,9 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
         self.retention = Retentions(database, tenant=tenant, default=self.settings.retention(), user_id=self.user_id)
         self._forgetting = Forgetting(database, tenant=tenant)
         self.erasure = Erasure(database, tenant=tenant)
+        self.extraction = Extraction(
+            database, tenant=tenant, memories=self.memories, secrets=self.settings.secrets, changed=self.kick
+        )
         self.tokens = Tokens(database, tenant=tenant)
         self._recall = Recall(self.passages, self.memories, self.conversations, self.references, weights=self._weights)
         if self.observer is not None:

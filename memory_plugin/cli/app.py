@@ -16,6 +16,7 @@ from memory_plugin.cli import (
     conversations,
     doctor,
     evaluate,
+    extraction,
     facts,
     forgetting,
     migrate,
@@ -164,6 +165,8 @@ app.add_typer(migrate.app, name="migrate")
 app.add_typer(facts.app)
 app.add_typer(versions.app)
 app.add_typer(forgetting.app)
+app.add_typer(extraction.app)
+app.add_typer(extraction.proposals, name="proposals")
 app.add_typer(prune.app)
 app.add_typer(reindex.app)
 app.add_typer(conversations.app, name="conversations")

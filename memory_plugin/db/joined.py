@@ -20,6 +20,7 @@ from memory_plugin.errors import ConfigurationError, DatabaseError
 
 if TYPE_CHECKING:
     from memory_plugin.db.connections import Connection
+    from memory_plugin.db.database import Database
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -181,6 +182,17 @@ def bind(joined: Joined | None) -> Joined | None:
     before = _current.get()
     _current.set(joined)
     return before
+
+
+@asynccontextmanager
+async def together(database: Database) -> AsyncIterator[None]:
+    """Several operations in one transaction, which is a part of the caller's where there is one."""
+    async with database.joined() as joined:
+        before = bind(joined)
+        try:
+            yield
+        finally:
+            bind(before)
 
 
 def apart(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
