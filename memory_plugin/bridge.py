@@ -70,6 +70,22 @@ class Bridge:
             future.cancel()
             raise
 
+    async def reach(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run on the owning loop, whichever loop this is.
+
+        Raises:
+            WrongLoopError: the owning loop has ended.
+        """
+        if asyncio.get_running_loop() is self._loop:
+            return await coroutine
+        if self._loop.is_closed() or not self._loop.is_running():
+            coroutine.close()
+            raise WrongLoopError(
+                "The event loop that opened the store has ended: open the store again in this one, "
+                "or open it with a plain `with` so that it keeps a loop of its own."
+            )
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+
     def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
         """Step through an async iterator; closing this early closes that too."""
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from memory_plugin.core import MemoryCore
+from memory_plugin.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from langchain_core.tools import BaseTool
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
+    from memory_plugin.langchain.context import ContextOptions, MemoryContext, Propose
     from memory_plugin.langchain.history import ConversationHistory
+    from memory_plugin.langchain.middleware import MemoryMiddleware
     from memory_plugin.langchain.retriever import ReferenceRetriever
     from memory_plugin.langgraph.checkpointer import ConversationSaver
     from memory_plugin.langgraph.store import MemoryStore
+    from memory_plugin.types import SettingsScope, WorkingMemoryScope
 
 
 class Memory(MemoryCore):
@@ -62,11 +68,77 @@ class Memory(MemoryCore):
 
         return ConversationHistory(self, self.bridge, thread_id, limit=limit, user_id=user_id)
 
-    def tools(self, *, user_id: str | None = None) -> list[BaseTool]:
-        """LangChain tools: remember, recall, search_references, update_working_memory."""
+    def tools(self, *, user_id: str | None = None, working_memory: WorkingMemoryScope = "chat") -> list[BaseTool]:
+        """LangChain tools: remember, recall, search_references, update_working_memory.
+
+        Args:
+            working_memory: which one the agent keeps: that of the chat, or that of the user.
+        """
         from memory_plugin.langchain.tools import make_tools
 
-        return make_tools(self, self.bridge, user_id=user_id if user_id is not None else self.user_id)
+        user = user_id if user_id is not None else self.user_id
+        return make_tools(self, self.bridge, user_id=user, working_memory=working_memory)
+
+    def settings_tools(
+        self,
+        *,
+        read: Sequence[str] = (),
+        change: Sequence[str] | Mapping[str, Mapping[str, Any] | None] = (),
+        scope: SettingsScope = "user",
+        agent_id: str | None = None,
+        user_id: str | None = None,
+    ) -> list[BaseTool]:
+        """LangChain tools by which an agent reads settings and changes those it may.
+
+        Args:
+            read: names of settings it may read; what it may change it may read too.
+            change: names of settings it may change, or a mapping from names to the JSON Schema
+                that a new value must fit (None for any value).
+            scope: what it changes them for: this "user", this "thread", the "agent" itself or the "tenant".
+            agent_id: whose settings count; needed where `scope` is "agent".
+            user_id: who the user is where the run's config names nobody.
+        """
+        from memory_plugin.langchain.settings_tools import make_settings_tools
+
+        user = user_id if user_id is not None else self.user_id
+        return make_settings_tools(
+            self, self.bridge, read=read, change=change, scope=scope, agent_id=agent_id, user_id=user
+        )
+
+    def context(self, **options: Unpack[ContextOptions]) -> MemoryContext:
+        """What a graph without `create_agent` puts before its model; the options are those of `MemoryContext`."""
+        from memory_plugin.langchain.context import MemoryContext
+
+        return MemoryContext(self, self.bridge, **options)
+
+    def middleware(
+        self,
+        *,
+        tools: bool | Sequence[str] = True,
+        propose: Propose | None = None,
+        **options: Unpack[ContextOptions],
+    ) -> MemoryMiddleware:
+        """Middleware for LangChain's `create_agent`: memory before the model, tools, proposals after the agent.
+
+        Args:
+            tools: which of `Memory.tools` the agent gets: all, none, or those named.
+            propose: a function or coroutine function that gets each finished turn as a `Said`, and may
+                propose what to remember of it; what it raises is reported and stops nothing.
+            options: those of `MemoryContext`.
+
+        Raises:
+            UnsupportedError: `langchain` is not installed.
+        """
+        try:
+            from memory_plugin.langchain.middleware import make_middleware
+        except ImportError as error:
+            raise UnsupportedError(
+                "The middleware needs the package langchain: pip install 'memory-plugin[langchain]'."
+            ) from error
+        offered = self.tools(
+            user_id=options.get("user_id"), working_memory=options.get("working_memory", "chat") or "chat"
+        )
+        return make_middleware(self.context(**options), offered, wanted=tools, propose=propose)
 
     def retriever(
         self,

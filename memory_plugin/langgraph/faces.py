@@ -18,8 +18,6 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from memory_plugin.errors import WrongLoopError
-
 if TYPE_CHECKING:
     from memory_plugin.bridge import Bridge
 
@@ -42,16 +40,7 @@ class FacedSaver(BaseCheckpointSaver[str]):
         Raises:
             WrongLoopError: the owning loop has ended.
         """
-        owner = self._bridge.loop
-        if asyncio.get_running_loop() is owner:
-            return await coroutine
-        if owner.is_closed() or not owner.is_running():
-            coroutine.close()
-            raise WrongLoopError(
-                "The event loop that opened the store has ended: open the store again in this one, "
-                "or open it with a plain `with` so that it keeps a loop of its own."
-            )
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, owner))
+        return await self._bridge.reach(coroutine)
 
     async def _each_owned(self, source: AsyncGenerator[T]) -> AsyncGenerator[T]:
         """The same for an async generator, step by step."""
