@@ -342,7 +342,9 @@ async def test_a_working_memory_by_scope_and_owner_with_a_key_of_its_own(one_of_
         await notes.update("x", thread_id="t", expected_version=1)
 
 
-@pytest.mark.parametrize("ids", [{}, {"thread_id": ""}, {"user_id": None}, {"thread_id": "t", "user_id": "u"}])
+@pytest.mark.parametrize(
+    "ids", [{}, {"thread_id": ""}, {"user_id": None}, {"user_id": "undefined"}, {"thread_id": "t", "user_id": "u"}]
+)
 async def test_a_working_memory_without_an_owner_is_an_error(sqlite: Engine, ids: dict[str, str]) -> None:
     """There is no shared one under a missing id."""
     provider = TableMemoryProvider(sqlite, working_memory_table="notes")

@@ -136,11 +136,13 @@ class Turns:
         if thread_id is not None:
             return (await self._turns([identifier(thread_id, "thread_id")], *conditions))[:size]
         user = optional_identifier(user_id if user_id is not None else self._user_id, "user_id")
+        # without conditions each thread has a turn to show
+        batch = THREADS if (outcome, tool, failed) != (None, None, None) else min(size + 1, THREADS)
         found: list[Turn] = []
         place: Sequence[Any] = (None, None, None)
         while size:
             threads = await self._database.fetch(
-                self._database.sql(_THREADS_OF), self._tenant, user, start, *place, THREADS, repeat=Repeat.READ
+                self._database.sql(_THREADS_OF), self._tenant, user, start, *place, batch, repeat=Repeat.READ
             )
             # what is asked in a thread is never later than the thread's last activity
             found.sort(key=lambda turn: turn.asked_at, reverse=True)

@@ -16,6 +16,10 @@ from memory_plugin.types import WorkingMemory, WorkingMemoryScope
 from memory_plugin.validation import identifier
 
 
+_MISSING = frozenset({"undefined", "null", "None"})
+"""What a missing id looks like once somebody made text of it."""
+
+
 class Owner:
     """Whose a working memory is: a chat's or a user's; `other` is the other of the two, where it is known."""
 
@@ -38,7 +42,10 @@ class Owner:
             scope = "chat" if user_id is None else "user"
         self.scope: WorkingMemoryScope = scope
         mine, other = (thread_id, user_id) if scope == "chat" else (user_id, thread_id)
-        self.id = identifier(mine, "thread_id" if scope == "chat" else "user_id")
+        what = "thread_id" if scope == "chat" else "user_id"
+        self.id = identifier(mine, what)
+        if self.id in _MISSING:
+            raise InvalidInputError(f"{what} is {self.id!r}, which is a missing id made into text: give the real one.")
         self.other = None if other is None else identifier(other, "user_id" if scope == "chat" else "thread_id")
 
     @property
