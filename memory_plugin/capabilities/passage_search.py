@@ -46,6 +46,11 @@ _ASKS: Final = (
 )
 
 
+# Searches are planned before tables have statistics, too. LIMIT and OFFSET keep the planner from turning these
+# look-ups by key into joins, for which it would read all of a tenant again and again: it takes that for one row.
+_PASSAGE: Final = "LATERAL (SELECT p.* FROM {s}.passages p WHERE p.tenant_id = $1 AND p.id = n.id LIMIT 1)"
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A passage that one of the lists nominated, with both scores where they exist.
@@ -192,8 +197,8 @@ class SearchBuilder:
             around, chosen = self._around(surroundings), "around"
             asks, is_context = _ASKS, f"NOT n.named AND {by_meaning} IS NULL"
             join += (
-                "LEFT JOIN {s}.messages g ON p.kind = 2 AND g.tenant_id = $1 "
-                "AND g.thread_id = p.thread_id AND g.seq = p.seq "
+                "LEFT JOIN LATERAL (SELECT g.text FROM {s}.messages g WHERE g.tenant_id = $1 "
+                "AND g.thread_id = p.thread_id AND g.seq = p.seq LIMIT 1) g ON p.kind = 2 "
             )
         # by the terms that both have: a condition on the lexemes would look each word of time up in each message
         times = f"(SELECT {self._bind(time_words)}::text::sparsevec)" if time_words else ""
@@ -203,23 +208,24 @@ class SearchBuilder:
             f"SELECT p.id, p.kind, {by_words} AS words, {by_meaning} AS meaning, p.said_at, p.user_id, p.thread_id, "
             f"p.seq, p.document_id, p.speaker, p.length, {asks} AS asks, {dated} AS dated, {is_context} AS is_context, "
             f"p.flagged "
-            f"FROM {chosen} n JOIN {{s}}.passages p ON p.tenant_id = $1 AND p.id = n.id {join}"
+            f"FROM {chosen} n CROSS JOIN {_PASSAGE} p {join}"
         )
         return self._database.sql(statement), self._arguments
 
     def _around(self, surroundings: int) -> str:
         """The messages beside those that were nominated, by the order of their thread."""
         sides = " UNION ALL ".join(
-            f"(SELECT p.id FROM {{s}}.passages p WHERE {self._messages} AND p.thread_id = c.thread_id "
-            f"AND p.seq {side} ORDER BY p.seq {order} LIMIT {surroundings:d})"
+            f"(SELECT p.id FROM (SELECT p.* FROM {{s}}.passages p WHERE p.tenant_id = $1 "
+            f"AND p.thread_id = c.thread_id AND p.seq {side} OFFSET 0) AS p "
+            f"WHERE {self._messages} ORDER BY p.seq {order} LIMIT {surroundings:d})"
             for side, order in (
                 (f"BETWEEN c.seq - {NEARBY} AND c.seq - 1", "DESC"),
                 (f"BETWEEN c.seq + 1 AND c.seq + {NEARBY}", "ASC"),
             )
         )
         return (
-            ", centres AS MATERIALIZED (SELECT p.id, p.thread_id, p.seq FROM nominated n "
-            "JOIN {s}.passages p ON p.tenant_id = $1 AND p.id = n.id AND p.kind = 2), "
+            f", centres AS MATERIALIZED (SELECT p.id, p.thread_id, p.seq FROM nominated n, {_PASSAGE} p "
+            "WHERE p.kind = 2), "
             "around AS (SELECT id, bool_or(named) AS named FROM (SELECT id, true AS named FROM nominated UNION ALL "
             f"SELECT beside.id, false FROM centres c, LATERAL ({sides}) AS beside) AS every GROUP BY id)"
         )
