@@ -15,7 +15,6 @@ from memory_plugin.providers.running import Again
 from memory_plugin.types import WorkingMemory, WorkingMemoryScope
 from memory_plugin.validation import identifier
 
-
 _MISSING = frozenset({"undefined", "null", "None"})
 """What a missing id looks like once somebody made text of it."""
 
