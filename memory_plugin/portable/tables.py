@@ -35,9 +35,10 @@ DERIVED = frozenset(
         "embeddings",
         "index_queue",
         "embedding_queue",
+        "tokens",
     }
 )
-"""Tables that are made from the others, and how."""
+"""Tables that are made from the others, and those that say who may use this store."""
 
 _LEFT_OUT = {"tenant_id", "indexed_seq", "active_hour", "extraction"}
 """Columns that say where a row is kept, or how far the index is."""
