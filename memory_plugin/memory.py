@@ -11,6 +11,7 @@ from memory_plugin.errors import UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from langchain_core.language_models.chat_models import BaseChatModel
     from langchain_core.tools import BaseTool
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
@@ -115,22 +116,22 @@ class Memory(MemoryCore):
         self,
         *,
         tools: bool | Sequence[str] = True,
-        propose: Propose | None = None,
+        propose: Propose | BaseChatModel | None = None,
         **options: Unpack[ContextOptions],
     ) -> MemoryMiddleware:
         """Middleware for LangChain's `create_agent`: memory before the model, tools, proposals after the agent.
 
         Args:
             tools: which of `Memory.tools` the agent gets: all, none, or those named.
-            propose: a function or coroutine function that gets each finished turn as a `Said`, and may
-                propose what to remember of it; what it raises is reported and stops nothing.
+            propose: a chat model that reads each finished turn, for `memory.extraction`; or a function or
+                coroutine function that gets the turn as a `Said`. What fails there is reported and stops nothing.
             options: those of `MemoryContext`.
 
         Raises:
             UnsupportedError: `langchain` is not installed.
         """
         try:
-            from memory_plugin.langchain.middleware import make_middleware
+            from memory_plugin.langchain.middleware import extracting, make_middleware
         except ImportError as error:
             raise UnsupportedError(
                 "The middleware needs the package langchain: pip install 'memory-plugin[langchain]'."
@@ -138,6 +139,8 @@ class Memory(MemoryCore):
         offered = self.tools(
             user_id=options.get("user_id"), working_memory=options.get("working_memory", "chat") or "chat"
         )
+        if propose is not None and hasattr(propose, "ainvoke"):
+            propose = extracting(self, self.bridge, propose)
         return make_middleware(self.context(**options), offered, wanted=tools, propose=propose)
 
     def retriever(

@@ -101,6 +101,16 @@ def test_the_agent_goes_on_with_a_thread_and_recalls_in_another(database_url: st
     assert "agent> You collect teapots." in other
 
 
+def test_the_agent_with_middleware_is_shown_the_memory_and_knows_its_prompt(database_url: str) -> None:
+    said = "I collect teapots.\n/why\n/prompt Be brief.\nGood morning.\n/why\n/memory What does Ada collect?\n\n"
+    told = program("agent_middleware.py", url=database_url, said=said)
+    assert "agent> Noted: you collect teapots." in told
+    assert "It was given with the prompt of the program." in told
+    assert "It was given with version 1, set by ada: Be brief." in told
+    assert "memory] The user collects teapots" in told
+    assert "(without" not in told
+
+
 # -- the MCP client
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain.agents import create_agent
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.graph import START, MessagesState, StateGraph
@@ -148,6 +148,19 @@ async def test_a_finished_turn_is_handed_over_and_a_failure_there_stops_nothing(
     assert memory.middleware().name == middleware.name
 
 
+async def test_a_model_reads_the_turn_and_proposes(memory: Memory, model: Watched) -> None:
+    fact = '{"facts": [{"content": "Ada collects teapots", "messages": [1]}]}'
+    reader = FakeListChatModel(responses=[fact, "nothing to read"])
+    middleware = memory.middleware(propose=reader)
+    agent = create_agent(model, middleware=[middleware], checkpointer=memory.checkpointer)
+    await agent.ainvoke(asks("I collect teapots."), ADA)
+    page = await memory.extraction.proposals(user_id="ada")
+    assert [proposal.content for proposal in page.items] == ["Ada collects teapots"]
+    assert await memory.recall("teapots", user_id="ada", kinds=["memory"]) == []
+    await agent.ainvoke(asks("I sell mugs."), ADA)
+    assert "nothing readable" in str(middleware.failures["proposals"])
+
+
 FAILURES: dict[str, tuple[Callable[[Memory], Any], str, str]] = {
     "recall": (lambda memory: (memory, "recall"), "recall", "teapots"),
     "texts": (lambda memory: (memory.working_memory, "with_history"), "working memory and summary", "sugar"),
@@ -211,16 +224,10 @@ async def test_the_parts_are_loaded_at_the_same_time_and_none_is_waited_for_for_
     assert [str(error) for error in loaded.failures.values()] == ["It took longer than 0.2 seconds."]
 
 
-async def test_a_store_that_cannot_be_reached_is_reported_and_the_agent_answers(
-    database_url: str, model: Watched
-) -> None:
-    async with Memory.open(database_url, embeddings=False) as memory:
-        middleware = memory.middleware()
-        agent = create_agent(model, middleware=[middleware])
-        agent.invoke(asks("on the loop of the store"), ADA)
-        assert [type(error).__name__ for error in middleware.failures.values()] == ["WrongLoopError"]
-    state = await agent.ainvoke(asks("after it was closed"), ADA)
-    assert middleware.failures
+async def test_a_store_that_cannot_be_reached_is_reported_and_the_agent_answers(memory: Memory, model: Watched) -> None:
+    middleware = memory.middleware()
+    state = create_agent(model, middleware=[middleware]).invoke(asks("on the loop of the store"), ADA)
+    assert [type(error).__name__ for error in middleware.failures.values()] == ["WrongLoopError"]
     assert state["messages"][-1].text == "Noted."
 
 

@@ -16,11 +16,14 @@ from langchain.agents.middleware.types import AgentState, ModelRequest, ModelRes
 from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool
 
-from memory_plugin.errors import ConfigurationError
-from memory_plugin.langchain.context import LoadedMemory, MemoryContext, Propose
+from memory_plugin.errors import ConfigurationError, MemoryPluginError
+from memory_plugin.langchain.context import LoadedMemory, MemoryContext, Propose, Said
 
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime
+
+    from memory_plugin.bridge import Bridge
+    from memory_plugin.core import MemoryCore
 
 
 class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
@@ -96,6 +99,19 @@ def make_middleware(
         raise ConfigurationError(f"There is no tool {unknown[0]!r}: choose from {', '.join(names)}.")
     kept = [tool for tool in tools if tool.name in chosen]
     return MemoryMiddleware(context, kept) if propose is None else ProposingMiddleware(context, kept, propose)
+
+
+def extracting(core: MemoryCore, bridge: Bridge, model: Any) -> Propose:
+    """A function that lets a chat model read what is stored of the turn's conversation; see `Extraction.run`."""
+
+    async def propose(said: Said) -> None:
+        if said.thread_id is None:
+            return
+        report = await bridge.reach(core.extraction.run(model, thread_id=said.thread_id))
+        if report.errors:
+            raise MemoryPluginError(report.errors[-1])
+
+    return propose
 
 
 def _with(request: ModelRequest[Any], loaded: LoadedMemory) -> ModelRequest[Any]:
