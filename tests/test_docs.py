@@ -362,10 +362,10 @@ def test_the_messages_of_the_embedded_server_are_those_of_the_code() -> None:
 
 
 def test_the_server_page_has_every_tool() -> None:
-    from mcp_server.tools import tools
+    from mcp_server.tools import Offer, tools
 
     section = sections_of(DOCS / "how-to" / "mcp-server.md", 2)["Tools"]
-    assert {row[0].strip("`") for row in rows_of(section)} == {tool.name for tool in tools()}
+    assert {row[0].strip("`") for row in rows_of(section)} == {tool.name for tool in tools(Offer(add_references=True))}
 
 
 @cache
