@@ -100,6 +100,19 @@ async def test_a_summary_takes_in_what_was_said_since_the_last(store: Memory) ->
     assert await store.conversations.summary("t") == "summary 2"
 
 
+async def test_what_was_made_of_the_words_goes_with_them(store: Memory) -> None:
+    for thread, title in (("t", None), ("named", "By a person")):
+        await store.conversations.create(thread, title=title)
+        await store.conversations.append(thread, "a secret")
+        await store.conversations.summarize(thread, lambda prompt: "a secret")
+        await store.conversations.entitle(thread)
+        await store.conversations.share(thread)
+        await store.conversations.clear(thread)
+        assert await store.conversations.summary(thread) is None
+        assert (await store.conversations.get(thread)).title == title
+        assert await store.conversations.shares(thread) == []
+
+
 async def test_a_long_conversation_is_read_in_parts(store: Memory) -> None:
     lengths: list[int] = []
 

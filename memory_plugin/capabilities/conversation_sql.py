@@ -40,6 +40,7 @@ CLEAR = f"""
 WITH c AS (
     UPDATE {{s}}.conversations
     SET message_count = 0, indexed_seq = message_seq, memory_buffer = NULL, updated_at = now(),
+        summary = NULL, summary_seq = NULL, title = CASE WHEN auto_title THEN NULL ELSE title END, auto_title = false,
         active_hour = date_trunc('hour', now(), 'UTC')
     WHERE tenant_id = $1 AND thread_id = ANY ($2)
 ), {removal(CONTENT).removeprefix("WITH ")}
