@@ -33,9 +33,10 @@ class Indexer:
     def __init__(self, passages: Passages, spaces: VectorSpaces | None = None) -> None:
         self._passages = passages
         self._spaces = spaces
-        self._tended_at = 0.0
+        self._tended_at = -TEND_EVERY
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._tending: asyncio.Task[None] | None = None
         self.last_error: MemoryPluginError | None = None
         """Why the last run failed, None when it did not."""
 
@@ -57,7 +58,7 @@ class Indexer:
             try:
                 await self._passages.catch_up()
                 await self._passages.fill()
-                await self._tend()
+                self._tend()
             except MemoryPluginError as error:
                 # the rows stay queued and are found by words: say so once, and try again later
                 if self.last_error is None:
@@ -69,16 +70,28 @@ class Indexer:
                 self.last_error = None
                 pause = QUIET
 
-    async def _tend(self) -> None:
-        """Make the index of a space that has grown large, but do not look at every turn whether one has."""
-        if self._spaces is not None and time.monotonic() - self._tended_at > TEND_EVERY:
+    def _tend(self) -> None:
+        """Make the index of a space that has grown large, beside the indexing; do not look at every turn for one."""
+        if self._spaces is None or time.monotonic() - self._tended_at < TEND_EVERY:
+            return
+        if self._tending is None or self._tending.done():
             self._tended_at = time.monotonic()
-            await self._spaces.tend()
+            self._tending = asyncio.get_running_loop().create_task(
+                self._make_index(self._spaces), name="memory-plugin index of vectors"
+            )
+
+    async def _make_index(self, spaces: VectorSpaces) -> None:
+        try:
+            await spaces.tend()
+        except MemoryPluginError as error:
+            # searches do without an index: the next look may have more luck
+            logger.warning("Looking after the index of the vectors failed, will try again: %s", error)
 
     async def stop(self) -> None:
         """End the task; what is queued stays queued for the next process."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        for task in (self._task, self._tending):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        self._task = self._tending = None

@@ -254,6 +254,22 @@ async def test_a_refused_text_does_not_hold_up_the_others(database_url: str) -> 
         assert (await core.recall("Rome", user_id="u"))[0].text == FACTS[2]
 
 
+async def test_a_text_that_was_embedded_is_not_sent_again(old: MemoryCore) -> None:
+    sent: list[str] = []
+
+    async def embed_documents(texts: Sequence[str]) -> list[list[float]]:
+        sent.extend(texts)
+        return [Topics().vector(text) for text in texts]
+
+    assert isinstance(old.embedder, Topics)
+    old.embedder.embed_documents = embed_documents  # type: ignore[method-assign]
+    for user in ("v", "w"):
+        await old.remember(FACTS[0], user_id=user)
+        await old.remember("Yet another dog", user_id=user)
+    await old.indexed()
+    assert sent == ["Yet another dog"]
+
+
 @pytest.mark.parametrize(
     "answer",
     [[[0.0, float("nan"), 0.0, 1.0]], [[1.0, 2.0]], [[1.0, 0.0, 0.0, 0.0]] * 2, [["a", "b", "c", "d"]], None],

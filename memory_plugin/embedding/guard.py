@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import time
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final, TypeVar
 
+from memory_plugin.embedding.cache import QueryCache
 from memory_plugin.embedding.protocol import Embedder, Vector
 from memory_plugin.embedding.texts import reason_of
 from memory_plugin.errors import EmbeddingError, UnsupportedError
@@ -22,6 +24,9 @@ DOCUMENT_SECONDS: Final = 120.0
 
 REST: Final = (5.0, 60.0)
 """Seconds in which no search waits for an embedder that gave no answer in time: at first, and at the most."""
+
+RECENT: Final = 2048
+"""Documents whose vectors are kept for the next one with the same text, where the embedder is slow."""
 
 
 class Guard:
@@ -44,6 +49,7 @@ class Guard:
         self._rest = REST[0]
         self._awake_at = 0.0
         self._left: set[asyncio.Future[object]] = set()
+        self._recent = QueryCache(RECENT)
 
     @property
     def name(self) -> str:
@@ -75,13 +81,26 @@ class Guard:
         return self._checked([vector], 1)[0]
 
     async def documents(self, texts: Sequence[str], *, seconds: float | None = None) -> list[Vector]:
-        """One vector per text, equal texts asked for once. Raises EmbeddingError."""
-        unique = list(dict.fromkeys(texts))
-        asked = self.embedder.embed_documents(unique)
-        vectors = self._checked(await self._within(seconds or self._document_seconds, asked), len(unique))
-        self._awake_at, self._rest = 0.0, REST[0]
-        of = dict(zip(unique, vectors, strict=True))
+        """One vector per text; a text that was embedded a short while ago is not asked for again.
+
+        Raises:
+            EmbeddingError: the embedder failed, or gave no answer in time.
+        """
+        of: dict[str, Vector] = {} if self.at_once else self._known(texts)
+        if unique := [text for text in dict.fromkeys(texts) if text not in of]:
+            asked = self.embedder.embed_documents(unique)
+            vectors = self._checked(await self._within(seconds or self._document_seconds, asked), len(unique))
+            self._awake_at, self._rest = 0.0, REST[0]
+            of |= zip(unique, vectors, strict=True)
+            if not self.at_once:
+                for text, vector in zip(unique, vectors, strict=True):
+                    self._recent.put(_content(text), vector)
         return [of[text] for text in texts]
+
+    def _known(self, texts: Sequence[str]) -> dict[str, Vector]:
+        """The vectors of those texts that are still kept."""
+        found = ((text, self._recent.get(_content(text))) for text in dict.fromkeys(texts))
+        return {text: vector for text, vector in found if vector is not None}
 
     async def _within(self, seconds: float, call: Awaitable[T]) -> T:
         task = asyncio.ensure_future(call)
@@ -141,3 +160,8 @@ class Guard:
         if norm == 0 or abs(norm - 1) < 1e-3:
             return vector
         return [value / norm for value in vector]
+
+
+def _content(text: str) -> str:
+    """What a text is known by: itself, or the hash of a long one."""
+    return text if len(text) <= 64 else hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
