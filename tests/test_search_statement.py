@@ -82,6 +82,7 @@ async def test_neighbours_are_read_from_nearby(words_only: MemoryCore) -> None:
     said = [{"role": "user", "content": "walrus" if place == 200 else f"turn {place}"} for place in range(400)]
     await words_only.conversations.append("t", said, user_id="u")
     await words_only.indexed()
+    await words_only.database.execute("ANALYZE memory.passages")
     terms = await words_only.passages.query_terms("walrus", [MESSAGE])
     builder = SearchBuilder(words_only.database, "default", Scope(user_id="u"), 10)
     builder.add(MESSAGE, terms, None)
@@ -90,6 +91,15 @@ async def test_neighbours_are_read_from_nearby(words_only: MemoryCore) -> None:
     lines = [row[0] for row in plan if "passages_thread_idx" in row[0]]
     assert len(lines) == 2, "\n".join(row[0] for row in plan)
     assert all("rows=2.00" in line or "rows=2 " in line for line in lines)
+
+
+async def test_many_that_come_at_once_leave_statistics_behind(words_only: MemoryCore) -> None:
+    """Searches come before autovacuum does: without statistics, the planner would read a tenant for each hit."""
+    said = [{"role": "user", "content": f"turn {place}"} for place in range(1_100)]
+    await words_only.conversations.append("t", said, user_id="u")
+    await words_only.indexed()
+    known = "SELECT reltuples FROM pg_class WHERE oid = 'memory.passages'::regclass"
+    assert await words_only.database.fetchval(known) >= 500
 
 
 def test_the_rarest_terms_nominate_within_the_budget() -> None:

@@ -101,6 +101,12 @@ SELECT (SELECT count(*) FROM {s}.index_queue WHERE tenant_id = $1) AS words,
 """
 
 
+_UNCOUNTED = """
+SELECT relname FROM pg_class
+WHERE reltuples < 0
+  AND oid IN ('{s}.passages'::regclass, '{s}.embeddings'::regclass, '{s}.messages'::regclass, '{s}.memories'::regclass)
+"""
+
 _FLAGGED = "SELECT id FROM {s}.passages WHERE tenant_id = $1 AND id = ANY ($2::uuid[]) AND flagged"
 
 
@@ -133,6 +139,7 @@ class Passages:
         self._index = IndexStatements(database)
         self._terms = database.sql(_QUERY_TERMS)
         self._time_words: str | None = None
+        self._counted = False
         self._backlog = database.sql(_BACKLOG)
 
     @property
@@ -143,10 +150,21 @@ class Passages:
     @apart
     async def catch_up(self) -> int:
         """Put everything that is queued into the index by words; how many queue rows were taken."""
-        total = 0
+        total = batches = 0
         while taken := await self._index.run(self._tenant, self.languages.setting):
-            total += taken
+            total, batches = total + taken, batches + 1
+        if batches > 1 and not self._counted:
+            await self._count()
         return total
+
+    async def _count(self) -> None:
+        """Gather statistics of tables that have none yet, as autovacuum would do within a minute.
+
+        Until then the planner takes a tenant for a single row, and reads all of it for every hit.
+        """
+        for row in await self._database.fetch(self._database.sql(_UNCOUNTED), repeat=Repeat.READ):
+            await self._database.execute(self._database.sql(f"ANALYZE {{s}}.{row['relname']}"))
+        self._counted = True
 
     @apart
     async def fill(self) -> int:
