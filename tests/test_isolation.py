@@ -1,4 +1,4 @@
-"""Nobody reaches another's rows: every tool, resource, prompt, completion and REST route is tried with every id.
+"""Nobody reaches another's rows: each tool, resource, prompt, completion, subscription and route is tried with each id.
 
 What is tried is read from the server's own lists, so that what is added to them is tried too. An
 answer must not hold a word of the other's texts, must be the same as that to an id which nobody has,
@@ -7,6 +7,7 @@ and must leave the other's rows as they are.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import uuid
@@ -250,6 +251,30 @@ async def _completes_nothing(client: Client, attack: Attack, reference: Any, nam
         answer = await said(client.complete(reference, {"name": name, "value": begun}))
         assert WORD not in answer
         assert not any(value in answer for value in attack.ids.values() if value not in {"alice", begun}), (name, begun)
+
+
+@pytest.mark.parametrize("who", ATTACKERS)
+async def test_nobody_is_told_when_anothers_rows_change(core: MemoryCore, who: str) -> None:
+    """A subscription is refused at once; one that was not would answer by a stream that goes on."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    headers = {
+        "Accept": "application/json, text/event-stream",
+        "Mcp-Protocol-Version": "2026-07-28",
+        "Mcp-Method": "subscriptions/listen",
+    }
+    async with attacked(core) as attack, attack.http(who) as http, asyncio.timeout(60):
+        for what, value in attack.ids.items():
+            answers = []
+            for each in (value, nobodys(value)):
+                wanted = {"notifications": {"resourceSubscriptions": [each]}, "_meta": meta}
+                message = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": wanted}
+                answer = await http.post("/mcp", json=message, headers=headers)
+                assert "error" in answer.json(), (what, answer.text)
+                answers.append(shape(answer.text, each))
+            assert answers[0] == answers[1], (what, answers)
 
 
 @pytest.mark.parametrize("who", ATTACKERS)
