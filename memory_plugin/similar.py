@@ -15,18 +15,24 @@ from memory_plugin.capabilities.memory_nearness import (
     shared,
 )
 from memory_plugin.capabilities.memory_writes import LIVE, fill
-from memory_plugin.capabilities.passages import MEMORY, Passages, Scope
+from memory_plugin.capabilities.passages import MEMORY, Passages
 from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import EmbeddingError, UnsupportedError
 from memory_plugin.types import SimilarMemory
 
 logger = logging.getLogger("memory_plugin")
 
-CANDIDATES = 20
-"""Facts that share words with the new one and are looked at."""
+CANDIDATES = 30
+"""Facts that share a word with the new one and are looked at."""
 
-FRESH = 100
-"""Facts written last that are looked at although the index has them not yet."""
+FRESH = 30
+"""Facts written last, of whatever namespace, that are looked at although the index has them not yet."""
+
+RAREST = 5
+"""Words of the new fact by which others are found."""
+
+COMMON = 5_000
+"""Facts of the tenant that may have a word by which others are found."""
 
 LOOKED_AT = 2_000
 """Characters of a fact that are compared."""
@@ -34,17 +40,25 @@ LOOKED_AT = 2_000
 MEANING_SECONDS = 0.05
 """How long an embedder that works in this process may take; one elsewhere is not asked at all."""
 
-_OF_NAMESPACE = (
-    "EXISTS (SELECT FROM {{s}}.memories m WHERE m.tenant_id = p.tenant_id AND m.id = p.id "
-    "AND m.namespace = {0}::text[])"
-)
+MEANT = 5
+"""Facts whose meaning is compared: those that share the most words, of those that share some."""
 
+SOME = 0.2
+"""Share of common words from which a fact's meaning is compared."""
+
+# each row by its id, see `memory_writes`; the keys are those that `term_keys` makes of terms
 _READ = fill(
     """
 SELECT m.item_id, m.key, m.content FROM {s}.memories m
 WHERE m.tenant_id = $1 AND m.namespace = $2::text[] AND {live}
-  AND m.id = ANY ($3::text[]::uuid[] || ARRAY(
-      SELECT q.item::uuid FROM {s}.index_queue q WHERE q.tenant_id = $1 AND q.kind = 1 ORDER BY q.item DESC LIMIT $4))
+  AND m.id = ANY (ARRAY(
+      SELECT p.id FROM {s}.passages p
+      WHERE p.tenant_id = $1 AND p.kind = 1 AND p.live_until IS NULL
+        AND p.keys && ARRAY(SELECT t.term::integer # (({s}.term_id($1) << 4) # 1) FROM unnest($4::text[]) AS t (term))
+        AND ($3::text IS NULL AND p.user_id IS NULL OR p.user_id = $3)
+      LIMIT $5)
+    || ARRAY(
+      SELECT q.item::uuid FROM {s}.index_queue q WHERE q.tenant_id = $1 AND q.kind = 1 ORDER BY q.item DESC LIMIT $6))
 """,
     live=LIVE,
 )
@@ -65,19 +79,15 @@ class SimilarFacts:
         Words say what is near; where the embedder works in this process, meaning does too.
         """
         text = fact.content[:LOOKED_AT]
-        found = await self._passages.search(
-            words=text,
-            vector=None,
-            kinds=(MEMORY,),
-            scope=Scope(user_id=fact.user_id),
-            conditions={MEMORY: (_OF_NAMESPACE, [list(fact.namespace)])},
-            limit=CANDIDATES,
-        )
+        terms = await self._passages.query_terms(text, (MEMORY,))
+        rare = sorted(terms, key=lambda row: (row["containing"], row["lexeme"]))[:RAREST]
         rows = await self._database.fetch(
             self._read,
             self._tenant,
             list(fact.namespace),
-            [str(candidate.id) for candidate in found],
+            fact.user_id,
+            [str(row["term"]) for row in rare if row["containing"] <= COMMON],
+            CANDIDATES,
             FRESH,
             repeat=Repeat.READ,
         )
@@ -85,7 +95,10 @@ class SimilarFacts:
         words = content_words(text)
         measured = {row["item_id"]: (row, content_words(row["content"][:LOOKED_AT])) for row in rows}
         by_words = {item: shared(words, others) for item, (_, others) in measured.items()}
-        by_meaning = await self._by_meaning(text, [row for row, _ in measured.values()])
+        closest = sorted(by_words, key=lambda item: -by_words[item])[:MEANT]
+        by_meaning = await self._by_meaning(
+            text, [measured[item][0] for item in closest if SOME <= by_words[item] < NEAR_WORDS]
+        )
         near: list[Near] = []
         for item, (row, others) in measured.items():
             share, cosine = by_words[item], by_meaning.get(item, 0.0)
@@ -106,10 +119,11 @@ class SimilarFacts:
         embedder = self._passages.embedder
         if not rows or embedder is None or not getattr(embedder, "at_once", False):
             return {}
-        texts = [text, *(row["content"][:LOOKED_AT] for row in rows)]
         try:
             async with asyncio.timeout(MEANING_SECONDS):
-                own, *others = await embedder.embed_documents(texts)
+                # one by one, as it is asked for queries: a batch would wake threads for a few short texts
+                own = await embedder.embed_query(text)
+                others = [await embedder.embed_query(row["content"][:LOOKED_AT]) for row in rows]
         except (TimeoutError, EmbeddingError, UnsupportedError) as error:
             logger.debug("Near duplicates are compared by words alone: %r", error)
             return {}

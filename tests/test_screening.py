@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mcp import Client
 
+from mcp_server import create_server
 from memory_plugin.core import MemoryCore
 from memory_plugin.errors import InvalidInputError, SecretRefusedError
 from memory_plugin.langgraph import MemoryStore
@@ -215,3 +217,16 @@ async def test_a_store_that_allows_it_finds_everything(database_url: str, monkey
         await store.aput(("a",), "k", {"password": "Winterberg7"})
         (found,) = await store._core.recall("Winterberg7", kinds=["memory"])
         assert found.text == "Winterberg7"
+
+
+async def test_a_model_is_told_over_mcp_and_as_an_agent(memory: Memory) -> None:
+    given = {"content": f"The password of the wiki is {HIDDEN}"}
+    async with Client(create_server(memory)) as client:
+        answer = await client.call_tool("remember", given)
+    (remember, *_) = (tool for tool in memory.tools() if tool.name == "remember")
+    told = await remember.ainvoke(given)
+    for text in (answer.content[0].text, told):
+        assert "password" in text
+        assert HIDDEN not in text
+    assert answer.is_error
+    assert (await memory.memories.list()).items == []

@@ -98,7 +98,8 @@ class _Verbs:
         item = await self._core.remember(
             content, user_id=self._user(config), thread_id=None if thread is None else str(thread), key=key
         )
-        return {"created": "Remembered.", "updated": "Remembered; it replaces what was known."}.get(
+        near = "".join(f" Nearly the same is remembered: {harmless(other.content)}" for other in item.similar[:1])
+        return {"created": f"Remembered.{near}", "updated": "Remembered; it replaces what was known."}.get(
             str(item.status), "That was known already."
         )
 
