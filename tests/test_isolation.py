@@ -209,7 +209,7 @@ async def test_no_tool_reaches_anothers_rows(core: MemoryCore, who: str) -> None
         assert await attack.rows() == before
 
 
-@pytest.mark.parametrize(("who", "era"), zip(ATTACKERS, ["auto", "legacy"], strict=True))
+@pytest.mark.parametrize(("who", "era"), list(zip(ATTACKERS, ["auto", "legacy"], strict=True)))
 async def test_no_resource_or_prompt_or_completion_reaches_anothers_rows(core: MemoryCore, who: str, era: str) -> None:
     async with attacked(core) as attack:
         async with attack.mcp("alice", era) as alice:
