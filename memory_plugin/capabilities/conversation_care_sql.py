@@ -224,6 +224,14 @@ WHERE t.tenant_id = $1 AND t.scope = 'thread' AND t.scope_id = $3 AND NOT EXISTS
     SELECT FROM {s}.agent_settings o
     WHERE o.tenant_id = $1 AND o.scope = 'thread' AND o.scope_id = $2 AND o.name = t.name)
 """,
+    # waits for an indexer that is at work on facts of the thread; one that comes later finds them as they are then
+    """
+DELETE FROM {s}.index_queue WHERE (tenant_id, kind, item) IN (
+    SELECT tenant_id, kind, item FROM {s}.index_queue
+    WHERE tenant_id = $1 AND kind = 1 AND $2::text IS NOT NULL
+      AND item = ANY (ARRAY(SELECT id::text FROM {s}.memories WHERE tenant_id = $1 AND thread_id = $3))
+    ORDER BY item FOR UPDATE)
+""",
     """
 UPDATE {s}.memories SET thread_id = $2 WHERE tenant_id = $1 AND thread_id = $3
 """,
@@ -233,5 +241,12 @@ WHERE tenant_id = $1 AND source ->> 'thread_id' = $3
 """,
     """
 UPDATE {s}.passages SET thread_id = $2 WHERE tenant_id = $1 AND kind = 1 AND thread_id = $3
+""",
+    """
+INSERT INTO {s}.index_queue (tenant_id, kind, item)
+SELECT m.tenant_id, 1, m.id::text FROM {s}.memories m
+WHERE m.tenant_id = $1 AND m.thread_id = $2 AND $3::text IS NOT NULL
+  AND NOT EXISTS (SELECT FROM {s}.passages p WHERE p.tenant_id = $1 AND p.id = m.id)
+ON CONFLICT DO NOTHING
 """,
 )
