@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from memory_plugin.capabilities.memory_nearness import content_words, repeats, shared
 from memory_plugin.capabilities.memory_values import key_of_attribute
 from memory_plugin.core import MemoryCore
-from memory_plugin.errors import EmbeddingError, InvalidInputError
+from memory_plugin.errors import EmbeddingError, InvalidInputError, NotFoundError
 from memory_plugin.memory import Memory
 from tests.counting import counted
 from tests.test_cli import Run, bare, cli, no_terminal_settings, words_only  # noqa: F401 - fixtures
@@ -155,6 +155,21 @@ async def test_a_merge_makes_the_next_version_and_can_be_undone(eve: MemoryCore)
     assert (item.status, item.version) == ("updated", 2)
     assert (await eve.memories.undo(item.id)).content == "Eve plays the violin in an orchestra"
     assert len((await eve.memories.list(user_id="eve")).items) == 1
+
+
+async def test_one_memory_is_merged_into_another_and_both_keep_their_history(eve: MemoryCore) -> None:
+    item = await eve.remember("Eve plays the piano", user_id="eve", metadata={"since": 2041}, thread_id="t")
+    (kept,) = [each for each in (await eve.memories.list()).items if each.id != item.id]
+    merged = await eve.memories.merge(item.id, into=kept.id)
+    assert (merged.id, merged.status, merged.version, merged.content) == (kept.id, "updated", 2, "Eve plays the piano")
+    assert (merged.metadata, merged.thread_id, merged.user_id) == ({"since": 2041}, "t", "eve")
+    assert [each.id for each in (await eve.memories.list()).items] == [kept.id]
+    assert (await eve.memories.undo(kept.id)).content == kept.content
+    assert (await eve.memories.undo(item.id)).content == "Eve plays the piano"
+    with pytest.raises(InvalidInputError):
+        await eve.memories.merge(kept.id, into=str(kept.id))
+    with pytest.raises(NotFoundError):
+        await eve.memories.merge(kept.id, into="01997c1e-52a4-7f6b-9d52-6f1d9f2b8a11")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from memory_plugin.capabilities import memory_sql as sql
-from memory_plugin.capabilities.memory_facts import Fact, FindNear, Near, fact_of
+from memory_plugin.capabilities.memory_facts import Fact, FindNear, Near, fact_of, merged_fact
 from memory_plugin.capabilities.memory_filters import prefix_condition
 from memory_plugin.capabilities.memory_items import MemoryItems
 from memory_plugin.capabilities.memory_values import (
@@ -29,6 +29,7 @@ from memory_plugin.capabilities.memory_values import (
 )
 from memory_plugin.capabilities.memory_writes import LIVE, MemoryWrites, fill
 from memory_plugin.db.database import Database, Repeat
+from memory_plugin.db.joined import together
 from memory_plugin.errors import ConflictError, InvalidInputError, MemoryPluginError
 from memory_plugin.types import MemoryItem, MemoryScope, Page, SecretsPolicy, Source, Trust, uuid7
 from memory_plugin.validation import (
@@ -304,6 +305,23 @@ class Memories:
         if row["known"]:
             raise InvalidInputError(f"The memory {item} has no version before this one: forget it to be rid of it.")
         raise unknown_memory(item)
+
+    async def merge(self, item_id: UUID | str, *, into: UUID | str) -> MemoryItem:
+        """Make what one memory says the next version of another, and forget the one by itself.
+
+        Both keep their history; `undo` of either goes back.
+
+        Raises:
+            NotFoundError: one of them is not there.
+            InvalidInputError: they are the same.
+        """
+        item, target = item_uuid(item_id), item_uuid(into)
+        if item == target:
+            raise InvalidInputError(f"The memory {item} cannot be merged into itself.")
+        async with together(self._database):
+            merged = await self._store(merged_fact(await self.get(item), await self.get(target)))
+            await self.forget(item)
+        return merged
 
     async def forget(self, item_id: UUID | str, *, hard: bool = False) -> dict[str, int]:
         """Let nothing find the memory any more; rows touched, by table.

@@ -21,7 +21,7 @@ from memory_plugin.capabilities.memory_values import (
 )
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.screening import screened
-from memory_plugin.types import Finding, MemoryScope, Namespace, SecretsPolicy, SimilarMemory, Source, Trust
+from memory_plugin.types import Finding, MemoryItem, MemoryScope, Namespace, SecretsPolicy, SimilarMemory, Source, Trust
 from memory_plugin.validation import clean_text, identifier, moment, namespace_path, optional_identifier
 
 THREADS_ROOT = "threads"
@@ -134,6 +134,29 @@ def fact_of(
         valid_from=since,
         valid_to=until,
         findings=kept.findings,
+    )
+
+
+def merged_fact(given: MemoryItem, kept: MemoryItem) -> Fact:
+    """The next version of `kept`, which says what `given` says; what was known about either stays known."""
+    value_json, metadata_json = _as_json(given.value, {**kept.metadata, **given.metadata})
+    return Fact(
+        content=given.content,
+        digest=normalised_hash(given.content),
+        namespace=kept.namespace,
+        keys=[kept.key],
+        is_named=True,
+        user_id=kept.user_id,
+        thread_id=given.thread_id or kept.thread_id,
+        agent_id=given.agent_id or kept.agent_id,
+        value=value_json,
+        metadata=metadata_json,
+        source=source_json(given.source or kept.source),
+        importance=max(given.importance, kept.importance),
+        trust=given.trust,
+        valid_from=given.valid_from,
+        valid_to=given.valid_to,
+        findings=(),
     )
 
 
