@@ -9,13 +9,18 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from memory_plugin.capabilities.memory_values import MAX_PARTS, searchable, searchable_ends
 from memory_plugin.capabilities.vector_spaces import Progress
+from memory_plugin.capabilities.vectors import texts_of
 from memory_plugin.cli import app
 from memory_plugin.core import MemoryCore
 from memory_plugin.errors import EmbeddingError, InvalidInputError, NotFoundError
 from memory_plugin.settings import Settings
+from memory_plugin.validation import replace_unstorable
 from tests.counting import counted
 
 TOPICS = ("tea", "dog", "rome")
@@ -315,3 +320,22 @@ def test_the_command_shows_builds_and_drops_spaces(database_url: str, monkeypatc
     assert {"vectors": "ok", "languages": "ok", "index": "ok"}.items() <= {
         check["name"]: check["status"] for check in checks
     }.items()
+
+
+# ---------------------------------------------------------------- the texts of an item
+
+
+@given(st.lists(st.text(max_size=20), max_size=8))
+def test_the_texts_of_an_item_are_found_again_in_its_content(texts: list[str]) -> None:
+    visible = [replace_unstorable(text).strip() for text in texts if text.strip()]
+    ends = searchable_ends(texts)
+    parts = texts_of(searchable(texts), None if ends is None else json.dumps(ends))
+    assert [part.strip() for part in parts] == (visible or [""])
+
+
+def test_an_item_of_very_many_texts_has_a_bounded_number_of_vectors() -> None:
+    texts = [f"text {number}" for number in range(500)]
+    parts = texts_of(searchable(texts), json.dumps(searchable_ends(texts)))
+    assert len(parts) == MAX_PARTS
+    assert parts[:2] == ["text 0", "text 1"]
+    assert parts[-1].endswith("text 499")
