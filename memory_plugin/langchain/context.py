@@ -41,6 +41,9 @@ BUDGET = 1500
 FACTS = 6
 SECONDS = 5.0
 
+IN_CONTEXT = 24
+"""So many hits more are asked for where the messages that the model sees anyway may be among them."""
+
 RECALLED = "memory_recalled"
 """What marks a message that came out of the store, for whoever reads conversations for facts."""
 
@@ -282,7 +285,7 @@ class MemoryContext:
             return []
         seen = {message.id for message in messages if message.id is not None}
         known = {message.text for message in messages}
-        more = len(messages) if "message" in self._kinds else 0
+        more = min(len(messages), IN_CONTEXT) if "message" in self._kinds else 0
         hits = await self._core.recall(asked, user_id=user, kinds=self._kinds, limit=self._recall + more)
         # what the model has before it anyway is not recalled
         return [hit for hit in hits if hit.kind != "message" or not (hit.message_id in seen or hit.text in known)][
