@@ -275,9 +275,6 @@ def test_the_document_describes_every_operation() -> None:
             assert {"401", "403", "429", "503"} <= set(operation["responses"])
 
 
-SECONDS = 6
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_the_server_keeps_to_its_own_document(server: Serving) -> None:
     """Requests made from the document, good ones and bad ones: each answer is one that it describes."""
@@ -293,27 +290,33 @@ def test_the_server_keeps_to_its_own_document(server: Serving) -> None:
     config = SchemathesisConfig.from_dict(
         {
             "seed": 1,
-            "max-time": SECONDS,
+            "max-time": 120,
             "base-url": server.url,
             "headers": {"Authorization": f"Bearer {token}"},
             "generation": {"max-examples": 3, "mode": "all", "no-shrink": True, "database": "none"},
-            "phases": {"stateful": {"enabled": False}, "coverage": {"unexpected-methods": ["PATCH"]}},
+            # what random requests find beyond these takes minutes: every bound and every kind of mistake is here
+            "phases": {
+                "coverage": {"unexpected-methods": ["PATCH"]},
+                "examples": {"enabled": False},
+                "fuzzing": {"enabled": False},
+                "stateful": {"enabled": False},
+            },
             "operations": more_than_said,
         }
     )
     schema = openapi.from_dict(server.ask("GET", "/api/v1/openapi.json").json, config=config)
-    wrong, checked = [], 0
+    wrong, checked = [], set()
     for event in from_schema(schema).execute():
         assert not isinstance(event, events.FatalError), event
         if isinstance(event, events.NonFatalError):
             wrong.append(f"{event.label}: {event.value!r}")
         if isinstance(event, events.ScenarioFinished):
             for checks in event.recorder.checks.values():
-                checked += len(checks)
+                checked.add(event.recorder.label)
                 wrong += [
                     f"{event.recorder.label}: {check.failure_info.failure.title}: {check.failure_info.failure.message}"
                     for check in checks
                     if check.failure_info is not None
                 ]
     assert wrong == []
-    assert checked > 0
+    assert checked == {f"{each.method} /api/v1{each.path}" for each in OPERATIONS}
