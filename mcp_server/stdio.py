@@ -33,6 +33,7 @@ class EndableInput(io.RawIOBase):
         self._descriptor = descriptor
         self._ended, self._end = os.pipe()
         os.set_blocking(self._end, False)
+        self._released = False
 
     def readable(self) -> bool:
         """Say that it is for reading."""
@@ -49,12 +50,14 @@ class EndableInput(io.RawIOBase):
         return len(data)
 
     def end(self) -> None:
-        """Let the reader see the end of the input; safe in a signal handler."""
-        with suppress(BlockingIOError):  # it has been told often enough
-            os.write(self._end, b"\0")
+        """Let the reader see the end of the input; safe in a signal handler, and after `release`."""
+        if not self._released:
+            with suppress(BlockingIOError):  # it has been told often enough
+                os.write(self._end, b"\0")
 
     def release(self) -> None:
         """Give the pipe back; only when nobody reads any more."""
+        self._released = True
         os.close(self._ended)
         os.close(self._end)
 

@@ -24,6 +24,8 @@ import pytest
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
+from mcp_server.stdio import EndableInput
+
 ROOT = Path(__file__).parent.parent
 ERAS = {"auto": "2026-07-28", "legacy": "2025-11-25"}
 COMMAND = [sys.executable, "-m", "mcp_server"]
@@ -208,6 +210,17 @@ def test_a_client_that_stopped_reading_is_no_crash(database_url: str) -> None:
         end_of_input(server)
         assert server.wait(10) == 0
         assert server.stderr.read() == ""
+
+
+def test_a_signal_that_comes_when_all_is_over_is_no_error() -> None:
+    reading, writing = os.pipe()
+    source = EndableInput(reading)
+    source.end()
+    assert source.read(1) == b""
+    source.release()
+    source.end()
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_closed_standard_input_is_told() -> None:
