@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import ipaddress
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -32,7 +33,7 @@ examples:
       serve on stdin and stdout, with the embedded database in your data directory
   memory-mcp --url postgresql://me@localhost/memory --user alice
       serve alice's memory in a PostgreSQL of your own (it needs the pgvector extension)
-  memory-mcp --check
+  memory-mcp check
       say whether the database and the embedder work, and exit with 0 or 1
   memory-mcp --http --port 8000
       serve streamable HTTP on http://127.0.0.1:8000/mcp, REST on /api/v1, health on /healthz and /readyz
@@ -130,7 +131,8 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         SystemExit: with 0 after --help and --version, with 2 and a sentence when something cannot work.
     """
     parser = _parser(environment)
-    given = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    given = parser.parse_args(["--check", *words[1:]] if words[:1] == ["check"] else words)
     if given.log_level not in LOG_LEVELS:
         parser.error(f"the log level must be one of {', '.join(LOG_LEVELS)}, not {given.log_level}.")
     settings = ServerSettings(
