@@ -84,7 +84,7 @@ def test_a_fact_is_remembered_found_read_and_forgotten(server: Serving) -> None:
     assert (stored["result"], stored["version"]) == ("created", 1)
     assert ben.post("/memories", content="Ben's boat is called Mathilde", key="boat").json["result"] == "duplicate"
     [hit] = ben.post("/recall", query="what is the boat called?", kinds=["memory"]).json["results"]
-    assert (hit["id"], hit["kind"], hit["key"]) == (stored["id"], "memory", "boat")
+    assert (hit["id"], hit["kind"], hit["key"], hit["flagged"]) == (stored["id"], "memory", "boat", False)
     assert ben.get(f"/memories/{stored['id']}").json["memory"]["content"] == "Ben's boat is called Mathilde"
     assert ben.delete(f"/memories/{stored['id']}").json == {"status": "ok", "id": stored["id"]}
     assert ben.post("/recall", query="boat").json["results"] == []

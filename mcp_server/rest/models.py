@@ -243,6 +243,7 @@ class Found(BaseModel):
     speaker: str | None = None
     key: str | None = None
     trust: str | None = None
+    flagged: bool = Field(default=False, description="it reads like an instruction: take special care")
     metadata: dict[str, Any] = Field(default_factory=dict)
     citation: Source | None = None
 

@@ -176,6 +176,7 @@ def _found(hit: Hit) -> models.Found:
         speaker=hit.speaker,
         key=hit.key,
         trust=hit.trust,
+        flagged=hit.flagged,
         metadata=dict(hit.metadata),
         citation=None if hit.citation is None else _source(hit.citation),
     )
