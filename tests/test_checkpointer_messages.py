@@ -140,7 +140,7 @@ async def test_messages_of_a_subgraph_are_not_the_conversation_until_it_has_them
     assert (await values(saver, place("t", "agent:1")))["messages"] == said("question", "thought")
 
 
-@pytest.mark.parametrize("face", ["count", "recall", "history"])
+@pytest.mark.parametrize("face", ["count", "recall", "history", "copy"])
 async def test_the_conversation_may_be_another_channel(face: str, shared_url: str, tenant: str) -> None:
     async with opened(shared_url, tenant, messages_channel="dialogue") as (store, saver):
         writer = Writer(saver)
@@ -154,6 +154,9 @@ async def test_the_conversation_may_be_another_channel(face: str, shared_url: st
         elif face == "recall":
             assert [hit.text for hit in await store.recall("question")] == ["first question"]
             assert await store.recall("scratch") == []
+        elif face == "copy":
+            await saver.acopy_thread("t", "twin")
+            assert await texts(store, "twin") == ["first question", "an answer"]
         else:
             assert await texts(store) == ["first question", "an answer"]
 

@@ -183,13 +183,16 @@ WITH source AS (
     SELECT * FROM {s}.conversations WHERE tenant_id = $1 AND thread_id = $2
 ), c AS (
     INSERT INTO {s}.conversations AS c (tenant_id, thread_id, user_id, title, metadata, memory_buffer, message_seq,
-                                        message_count)
-    SELECT tenant_id, $3, user_id, title, metadata, memory_buffer, message_seq, message_count FROM source
+                                        message_count, messages_channel, buffer_channels)
+    SELECT tenant_id, $3, user_id, title, metadata, memory_buffer, message_seq, message_count, messages_channel,
+           buffer_channels
+    FROM source
     ON CONFLICT (tenant_id, thread_id) DO UPDATE
     SET user_id = coalesce(c.user_id, excluded.user_id), title = coalesce(c.title, excluded.title),
         metadata = excluded.metadata || c.metadata, message_seq = excluded.message_seq,
         memory_buffer = coalesce(excluded.memory_buffer || c.memory_buffer, excluded.memory_buffer, c.memory_buffer),
-        message_count = excluded.message_count
+        message_count = excluded.message_count, messages_channel = excluded.messages_channel,
+        buffer_channels = excluded.buffer_channels
     WHERE c.message_seq = 0
       AND NOT EXISTS (SELECT FROM {s}.checkpoints WHERE tenant_id = $1 AND thread_id = $3)
     RETURNING 1

@@ -75,8 +75,8 @@ WHERE m.tenant_id = $1 AND m.thread_id = $2 AND m.seq <= $3 ORDER BY m.seq DESC 
 """
 
 BRANCHED = """
-UPDATE {s}.conversations b SET messages_channel = a.messages_channel, buffer_channels = a.buffer_channels,
-    title = coalesce($4, a.title), auto_title = $4::text IS NULL AND a.auto_title,
+UPDATE {s}.conversations b
+SET title = coalesce($4, a.title), auto_title = $4::text IS NULL AND a.auto_title,
     metadata = b.metadata || $5::text::jsonb
 FROM {s}.conversations a
 WHERE b.tenant_id = $1 AND b.thread_id = $3 AND a.tenant_id = $1 AND a.thread_id = $2
