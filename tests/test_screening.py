@@ -98,7 +98,7 @@ NOTHING = [
     "-----BEGIN PUBLIC KEY-----",
 ]
 
-HOSTILE = ["sk-", "://", "a:", "http://a:", "password for ", "password='", "xoxb-a-", "hvs.", "a.@", "+1", "1234-"]
+HOSTILE = ["sk-", "://", "a:", "http://a:", "password='", "xoxb-a-", "hvs.", "+1", "1234-"]
 
 
 @pytest.mark.parametrize("text", SECRETS, ids=lambda text: text[:30])
@@ -116,9 +116,9 @@ def test_what_only_speaks_of_credentials_is_left_alone(text: str) -> None:
 def test_hostile_texts_take_time_in_proportion_to_their_length() -> None:
     """A pattern that looked back and forth would take minutes for these."""
     started = time.process_time()
-    for part in HOSTILE:
-        find_secrets(part * (100_000 // len(part)), personal=True)
-    assert time.process_time() - started < 30
+    for part, length in [*((part, 20_000) for part in HOSTILE), ("password for ", 100_000), ("a.@", 100_000)]:
+        find_secrets(part * (length // len(part)), personal=True)
+    assert time.process_time() - started < 20
 
 
 @given(st.text(max_size=300) | st.lists(st.sampled_from([*SECRETS, *NOTHING]), max_size=4).map(" ".join))
