@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.graph import START, MessagesState, StateGraph
 
 from memory_plugin import Memory
-from memory_plugin.errors import ConfigurationError, DatabaseUnavailableError, InvalidInputError
+from memory_plugin.errors import ConfigurationError, DatabaseUnavailableError, InvalidInputError, UnsupportedError
 from memory_plugin.langchain import Said
 from memory_plugin.langchain.rendering import Part, approximate_tokens, compose, facts_part, text_part
 from memory_plugin.types import Hit
@@ -229,6 +230,13 @@ async def test_a_store_that_cannot_be_reached_is_reported_and_the_agent_answers(
     state = create_agent(model, middleware=[middleware]).invoke(asks("on the loop of the store"), ADA)
     assert [type(error).__name__ for error in middleware.failures.values()] == ["WrongLoopError"]
     assert state["messages"][-1].text == "Noted."
+
+
+def test_without_langchain_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "langchain.agents.middleware", None)
+    monkeypatch.delitem(sys.modules, "memory_plugin.langchain.middleware", raising=False)
+    with pytest.raises(UnsupportedError, match=r"memory-plugin\[langchain\]"):
+        Memory.open("postgresql://localhost/nowhere").middleware()
 
 
 async def test_nobody_s_memory_is_not_everybody_s(memory: Memory, model: Watched) -> None:
