@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from mcp import Client
-from mcp.types import ElicitRequestParams, ElicitResult
+from mcp import Client, MCPError
+from mcp.types import ElicitRequestParams, ElicitResult, InputRequiredResult
 
 from mcp_server import create_server
+from mcp_server.access import CoreAccess, already_open
+from mcp_server.server import build_server
+from mcp_server.settings import ServerSettings
 from memory_plugin.core import MemoryCore
 from memory_plugin.errors import NotFoundError
 from tests.test_mcp_tools import call, refusal
@@ -179,3 +182,29 @@ async def test_the_memory_of_somebody_else_is_never_the_similar_one(
             await other.remember("Alice drinks green tea")
     async with asking(alice, era, None) as client:
         assert "similar" not in await call(client, "remember", content="Alice drinks green tea daily")
+
+
+async def test_the_answer_to_a_question_may_reach_another_process(alice: MemoryCore) -> None:
+    """Two servers of one address take turns, as behind a plain proxy; one of another address takes no part."""
+    stored = await alice.remember("Alice drinks green tea")
+    keys = [ServerSettings(url=f"postgresql://db/{name}").state_key({}) for name in ("x", "x", "y")]
+    servers = [build_server(CoreAccess(lambda: already_open(alice)), state_key=key) for key in keys]
+    async with AsyncExitStack() as stack:
+        asked, answered, stranger = [
+            (await stack.enter_async_context(Client(server, elicitation_callback=Person()))).session
+            for server in servers
+        ]
+        arguments = {"id": str(stored.id), "erase": True}
+        question = await asked.call_tool("forget", arguments, allow_input_required=True)
+        assert isinstance(question, InputRequiredResult) and question.input_requests is not None
+        given: dict[str, Any] = {
+            "input_responses": {
+                name: ElicitResult(action="accept", content={"erase": True}) for name in question.input_requests
+            },
+            "request_state": question.request_state,
+        }
+        with pytest.raises(MCPError, match="requestState"):
+            await stranger.call_tool("forget", arguments, **given)
+        assert await texts(alice) == {"Alice drinks green tea"}
+        done = await answered.call_tool("forget", arguments, **given)
+    assert done.structured_content is not None and done.structured_content["erased"] is True
