@@ -68,7 +68,8 @@ WITH batch AS MATERIALIZED (
     LEFT JOIN {{s}}.documents d ON d.tenant_id = $1 AND d.id = c.document_id
 ), changed AS (
     UPDATE {{s}}.passages p
-    SET lexemes = b.new, length = {{s}}.words_length(b.new), weights = {{s}}.words_weights(b.new, b.average)
+    SET lexemes = b.new, length = {{s}}.words_length(b.new), weights = {{s}}.words_weights(b.new, b.average),
+        keys = {{s}}.term_keys($1, p.kind, b.new)
     FROM batch b WHERE p.tenant_id = $1 AND p.id = b.id AND b.new <> b.old
     RETURNING p.kind, p.length, b.old, b.old_length, b.new
 ), counted AS (
