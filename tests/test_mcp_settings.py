@@ -30,6 +30,17 @@ def test_every_option_arrives() -> None:
     )
 
 
+def test_the_check_has_a_short_name() -> None:
+    assert parse(["check", "--user", "alice"]).check is True
+    assert parse(["check", "--user", "alice"]).user_id == "alice"
+
+
+def test_documents_are_added_only_where_that_is_said() -> None:
+    assert parse([], {}).add_references is False
+    assert parse(["--add-references"], {}).add_references is True
+    assert parse([], {"MEMORY_MCP_ADD_REFERENCES": "1"}).add_references is True
+
+
 def test_the_log_level_comes_from_the_environment_too() -> None:
     assert parse([], {"MEMORY_MCP_LOG_LEVEL": "info"}).log_level == "INFO"
 
