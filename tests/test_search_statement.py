@@ -103,11 +103,15 @@ async def test_many_that_come_at_once_leave_statistics_behind(words_only: Memory
 
 
 def test_the_rarest_terms_nominate_within_the_budget() -> None:
-    def term(number: int, containing: int) -> Any:
-        return {"lexeme": str(number), "term": number, "containing": containing, "passages": 100_000}
+    """A twentieth of the passages, but no less than 5,000 and no more than 20,000; one term always does."""
 
-    assert nominating([term(1, 30_000), term(2, 5), term(3, 10_000), term(4, 9_000)]) == [2, 4, 3]
-    assert nominating([term(1, 90_000)]) == [1]
+    def term(number: int, containing: int, passages: int) -> Any:
+        return {"lexeme": str(number), "term": number, "containing": containing, "passages": passages}
+
+    counts = {1: 30_000, 2: 5, 3: 10_000, 4: 4_000}
+    for passages, chosen in ((50_000, [2, 4]), (290_000, [2, 4, 3]), (5_000_000, [2, 4, 3])):
+        assert nominating([term(number, count, passages) for number, count in counts.items()]) == chosen
+    assert nominating([term(1, 90_000, 100_000)]) == [1]
 
 
 async def test_a_name_is_no_rare_word_to_what_is_said(words_only: MemoryCore) -> None:
