@@ -1,0 +1,175 @@
+"""The command: sets by path, a progress bar on standard error, Markdown on standard output."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from benchmarks.checkpointer.server import Server, open_server
+from benchmarks.references.beir import RetrievalSet, docstrings, load
+from benchmarks.references.ingest import Ingested, Step, scratch, search_times, write_manual
+from benchmarks.references.ingest import load as ingest
+from benchmarks.references.systems import Ranked, compare
+from memory_plugin.evaluation.metrics import percentile
+
+_HELP = """Measure references: how well they are found, how fast they go in, how fast they are searched.
+
+PATH is a folder in the layout of BEIR: corpus.jsonl, queries.jsonl, qrels/test.tsv. Without one a small set is made
+of the docstrings of the standard library; it is easier than sets made by people, and compares systems only.
+Beside ours stand BM25 alone and, where langchain-postgres is installed, LangChain's own vector store, with the same
+embedder in the same run. Nothing is kept: without --url an embedded PostgreSQL runs in a temporary directory.
+
+\\b
+Examples:
+  python -m benchmarks.references data/scifact
+  python -m benchmarks.references --quick
+  python -m benchmarks.references --only ingest --files 10000 --large 100
+"""
+
+GROUPS = ("quality", "ingest", "search")
+
+
+def command(
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="Sets in the layout of BEIR.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute: fewer documents, files and passages.")] = False,
+    only: Annotated[str, typer.Option("--only", metavar="NAMES", help=f"Of {', '.join(GROUPS)}; with commas.")] = "",
+    files: Annotated[int, typer.Option("--files", metavar="N", help="Small files that go in.")] = 10_000,
+    large: Annotated[int, typer.Option("--large", metavar="MB", help="Megabytes of the one large file.")] = 100,
+    chunks: Annotated[int, typer.Option("--chunks", metavar="N", help="Passages that are searched.")] = 100_000,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write everything to a file.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="A server where databases may be made and dropped.")
+    ] = None,
+) -> None:
+    """Run and report."""
+    groups = [name.strip() for name in only.split(",") if name.strip()] or list(GROUPS)
+    if unknown := [name for name in groups if name not in GROUPS]:
+        raise typer.BadParameter(f"{unknown[0]!r} is nothing that is measured.", param_hint="--only")
+    try:
+        sets = [load(path) for path in paths or ()]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="PATH") from error
+    if quick:
+        files, large, chunks = 200, 2, 2_000
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=2) as bar:
+        task = bar.add_task("", total=None)
+
+        def step(what: str, done: int, whole: int) -> None:
+            bar.update(task, description=what, completed=done, total=whole)
+
+        report = asyncio.run(measure(groups, sets, step, quick=quick, files=files, large=large, chunks=chunks, url=url))
+    sys.stdout.write(markdown(report))
+    if json_file is not None:
+        json_file.write_text(json.dumps(report, indent=1, default=asdict) + "\n", "utf-8")
+
+
+async def measure(
+    groups: Sequence[str],
+    sets: Sequence[RetrievalSet],
+    step: Step,
+    *,
+    quick: bool = False,
+    files: int,
+    large: float,
+    chunks: int,
+    url: str | None = None,
+    questions: int = 200,
+) -> dict[str, Any]:
+    """All that was asked for, by group."""
+    report: dict[str, Any] = {}
+    async with open_server(url, synchronous=False) as server:
+        if "quality" in groups:
+            chosen = sets or [docstrings(150 if quick else None)]
+            report["quality"] = [
+                {"set": each.name, "documents": len(each.corpus), "queries": len(each.queries), "systems": found}
+                for each in chosen
+                for found in [await compare(server, each, step)]
+            ]
+        if "ingest" in groups:
+            report["ingest"] = [
+                await _ingest(server, f"{files:,} files of 2 KB", files, 2_000, step),
+                await _ingest(server, f"one file of {large:g} MB", 1, int(large * 1_000_000), step),
+            ]
+        if "search" in groups:
+            report["search"] = await _search(server, chunks, questions, step)
+    return report
+
+
+async def _ingest(server: Server, name: str, files: int, size: int, step: Step) -> Ingested:
+    with tempfile.TemporaryDirectory(prefix="memory-plugin-references-") as folder:
+        for number in range(files):
+            write_manual(Path(folder, f"{number:06}.md"), size, number)
+        return await ingest(server, Path(folder), name, step)
+
+
+async def _search(server: Server, chunks: int, questions: int, step: Step) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="memory-plugin-references-") as folder:
+        for number in range(20):
+            write_manual(Path(folder, f"{number}.md"), chunks * 460 // 20, number)  # about what one passage has
+        async with scratch(server) as memory:
+            await memory.references.add_many(
+                folder, on_progress=lambda progress: step("storing", progress.done, progress.total or 0)
+            )
+            await memory.indexed()
+            await memory.database.execute("ANALYZE")
+            times = await search_times(memory, questions, step)
+            stored = await memory.database.fetchval("SELECT count(*) FROM memory.chunks")
+    return {"chunks": stored, "p50": percentile(times, 0.5), "p95": percentile(times, 0.95)}
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report for people."""
+    lines: list[str] = []
+    for each in report.get("quality", ()):
+        lines += [
+            f"### {each['set']}: {each['documents']:,} documents, {each['queries']:,} questions",
+            "",
+            "| system | nDCG@10 | recall@10 | median ms | seconds to store |",
+            "|---|---|---|---|---|",
+            *(_quality(one) for one in each["systems"]),
+            "",
+        ]
+    if "ingest" in report:
+        lines += ["| load | MB/s | chunks/s | limited by | stages | most memory |", "|---|---|---|---|---|---|"]
+        lines += [*(_ingested(one) for one in report["ingest"]), ""]
+    if found := report.get("search"):
+        lines += [
+            f"Search over {found['chunks']:,} passages: median {found['p50']:.1f} ms, 95% under {found['p95']:.1f} ms.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _quality(one: Ranked) -> str:
+    return f"| {one.name} | {one.ndcg:.3f} | {one.recall:.3f} | {one.milliseconds:.1f} | {one.seconds:.0f} |"
+
+
+def _ingested(one: Ingested) -> str:
+    stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in one.stages.items())
+    rates = f"{one.megabytes / one.seconds:.2f} | {one.chunks / one.seconds:,.0f}"
+    memory = f"{one.peak / 2**20:.0f} MB, {one.base / 2**20:.0f} before"
+    return f"| {one.name} | {rates} | {one.limiting} | {stages} | {memory} |"
+
+
+def main() -> None:
+    """Run the command."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(help=_HELP)(command)
+    app(prog_name="python -m benchmarks.references")
+
+
+if __name__ == "__main__":
+    main()
