@@ -18,9 +18,9 @@ _MODULES = tuple(
     """
     argparse array ast asyncio.events base64 bisect bz2 calendar cmd codecs collections configparser contextlib copy csv
     datetime decimal difflib dis email.message enum filecmp fileinput fnmatch fractions ftplib functools gc getopt
-    getpass gettext glob graphlib gzip hashlib heapq hmac html http.client http.server imaplib inspect io ipaddress itertools
-    json linecache locale logging lzma mailbox math mimetypes multiprocessing.pool netrc operator optparse os os.path
-    pathlib pdb pickle pickletools platform plistlib poplib pprint profile pstats queue random re reprlib sched secrets
+    getpass gettext glob graphlib gzip hashlib heapq hmac html http.client http.server imaplib inspect io ipaddress
+    itertools json linecache locale logging lzma mailbox math mimetypes multiprocessing.pool netrc operator optparse os
+    os.path pathlib pdb pickle pickletools platform plistlib poplib pprint profile pstats queue random re reprlib sched secrets
     selectors shelve shlex shutil signal smtplib socket socketserver sqlite3 ssl stat statistics string struct
     subprocess symtable sys tarfile tempfile textwrap threading time timeit tokenize trace traceback types unittest.case
     unittest.mock urllib.parse urllib.request urllib.robotparser uuid warnings wave weakref webbrowser xml.dom.minidom
