@@ -33,7 +33,7 @@ examples:
       serve on stdin and stdout, with the embedded database in your data directory
   memory-mcp --url postgresql://me@localhost/memory --user alice
       serve alice's memory in a PostgreSQL of your own (it needs the pgvector extension)
-  memory-mcp check
+  memory-mcp check (or --check)
       say whether the database and the embedder work, and exit with 0 or 1
   memory-mcp --http --port 8000
       serve streamable HTTP on http://127.0.0.1:8000/mcp, REST on /api/v1, health on /healthz and /readyz

@@ -89,7 +89,7 @@ def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
         parse(["--help"], {})
     shown = capsys.readouterr().out
     assert ended.value.code == 0
-    for taught in ("memory-mcp --check", "claude mcp add", '"mcpServers"', "MEMORY_DATABASE_URL", "/readyz"):
+    for taught in ("memory-mcp check", "claude mcp add", '"mcpServers"', "MEMORY_DATABASE_URL", "/readyz"):
         assert taught in shown
 
 
