@@ -20,7 +20,7 @@ _MODULES = tuple(
     datetime decimal difflib dis email.message enum filecmp fileinput fnmatch fractions ftplib functools gc getopt
     getpass gettext glob graphlib gzip hashlib heapq hmac html http.client http.server imaplib inspect io ipaddress
     itertools json linecache locale logging lzma mailbox math mimetypes multiprocessing.pool netrc operator optparse os
-    os.path pathlib pdb pickle pickletools platform plistlib poplib pprint profile pstats queue random re reprlib sched secrets
+    pathlib pdb pickle pickletools platform plistlib poplib pprint profile pstats queue random re reprlib sched secrets
     selectors shelve shlex shutil signal smtplib socket socketserver sqlite3 ssl stat statistics string struct
     subprocess symtable sys tarfile tempfile textwrap threading time timeit tokenize trace traceback types unittest.case
     unittest.mock urllib.parse urllib.request urllib.robotparser uuid warnings wave weakref webbrowser xml.dom.minidom
