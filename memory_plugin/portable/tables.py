@@ -35,6 +35,7 @@ DERIVED = frozenset(
         "embeddings",
         "index_queue",
         "embedding_queue",
+        "listeners",
         "tokens",
     }
 )
