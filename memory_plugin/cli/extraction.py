@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from memory_plugin.types import MemoryItem, Page
 
 app = typer.Typer(rich_markup_mode=None)
-proposals = typer.Typer(help="Facts that a model proposes.", no_args_is_help=True, rich_markup_mode=None)
+proposals = typer.Typer(
+    help="Facts that a model proposes.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=examples("memory-plugin proposals list --user alice"),
+)
 
 ProposalId = Annotated[str, typer.Argument(metavar="PROPOSAL_ID", help="As `proposals list` names it.")]
 
@@ -50,9 +55,10 @@ def extract(
         bool, typer.Option("--dry-run", help="Ask nothing: count messages, calls and, roughly, tokens.")
     ] = False,
 ) -> None:
-    """Let a model read what was said since the last time, and keep the facts that it proposes.
+    """Let a model propose facts from conversations.
 
-    Nothing is remembered before you accept it. What was broken off goes on where it was.
+    It reads what was said since the last time. Nothing is remembered before you accept it. What was
+    broken off goes on where it was.
     """
     session = session_of(context)
     if model is None and not dry_run:

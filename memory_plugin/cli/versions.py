@@ -23,7 +23,10 @@ ItemId = Annotated[str, typer.Argument(metavar="ITEM_ID", help="One memory, as `
 
 @app.command(epilog=examples("memory-plugin history 01997c1e-52a4-7f6b-9d52-6f1d9f2b8a11"))
 def history(context: typer.Context, item_id: ItemId) -> None:
-    """Show every version of a fact, the first one first, also of one that was forgotten."""
+    """Show every version of a fact.
+
+    The first one comes first; what was forgotten is shown too.
+    """
     session = session_of(context)
 
     async def work(core: MemoryCore) -> Sequence[MemoryItem]:
@@ -48,9 +51,9 @@ def _show(output: Output, versions: Sequence[MemoryItem]) -> None:
 
 @app.command(epilog=examples("memory-plugin undo 01997c1e-52a4-7f6b-9d52-6f1d9f2b8a11"))
 def undo(context: typer.Context, item_id: ItemId) -> None:
-    """Go back to the version of a fact before the current one, or bring a forgotten one back.
+    """Go back to the version of a fact before.
 
-    It comes back as a new version, so undoing twice changes nothing.
+    A forgotten fact is brought back. It comes back as a new version, so undoing twice changes nothing.
     """
     session = session_of(context)
 
