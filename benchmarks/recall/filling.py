@@ -21,8 +21,9 @@ STEP = 5_000
 
 _MEMORIES = """
 INSERT INTO {s}.memories (tenant_id, id, item_id, namespace, key, content, content_hash, value, user_id)
-SELECT $1, d.id, d.id, ARRAY['memories', d.user_id], d.place::text, d.body, sha256(convert_to(d.body, 'UTF8')), '{}', d.user_id
-FROM (SELECT gen_random_uuid() AS id, place + $3::int AS place, body, 'user-' || (place + $3::int - 1) / $4::int AS user_id
+SELECT $1, id, id, ARRAY['memories', user_id], place::text, body, sha256(convert_to(body, 'UTF8')), '{}', user_id
+FROM (SELECT gen_random_uuid() AS id, place + $3::int AS place, body,
+             'user-' || (place + $3::int - 1) / $4::int AS user_id
       FROM unnest($2::text[]) WITH ORDINALITY AS t (body, place)) d
 """
 _PASSAGES = """

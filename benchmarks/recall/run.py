@@ -186,7 +186,7 @@ async def _in_bulk(core: MemoryCore, texts: Sequence[str]) -> float:
 
     from memory_plugin.langgraph import MemoryStore
 
-    store = MemoryStore(core)
+    store = MemoryStore(core, core.bridge)
     began = time.perf_counter()
     for start in range(0, len(texts), 1_000):
         some = enumerate(texts[start : start + 1_000], start)
