@@ -30,41 +30,39 @@ _RULES: Final = (
 _DROP: Final = " (ignore|disregard|override|bypass|discard|forget|(do not|don t|dont|stop) follow(ing)?) "
 _AI: Final = "(ais?|llms?|assistants?|chatbots?|(large )?language models?|ai (models?|agents?|systems?)) "
 
+
+def _any_of(*patterns: str) -> str:
+    return "|".join(patterns)
+
+
 _IN_WORDS: Final[dict[Sign, str]] = {
-    "override": "|".join(
-        (
-            f"{_DROP}((all|any|every|the|your|my|these|those|of|its) ){{0,4}}"
-            "(previous|prior|preceding|earlier|above|existing|former|original|initial|system|safety|developer) "
-            f"([a-z]{{1,12}} ){{0,2}}{_RULES}",
-            f"{_DROP}(all )?(of )?your ([a-z]{{1,12}} )?{_RULES}",
-            f"{_DROP}(everything|all|anything) ([a-z]{{1,8}} ){{0,2}}"
-            "(above|before this|you (were|have been) told) ",
-            " ignorier(e|en sie|t) (alle )?(die |deine |ihre )?(vorherigen|bisherigen|obigen|vorigen) "
-            "(anweisung|instruktion|regel|befehl)",
-            " ignor(a|e|ez|er|ar) (tod[ao]s |toutes )?(las |les |as |tes |tus |vos )?(instrucciones|instructions|instruções) "
-            "(anteriores|previas|précédentes|antérieures|ci dessus) ",
-            "(忽略|无视|無視|無视).{0,8}(指令|指示|说明|說明|提示|規則|规则)",
-        )
+    "override": _any_of(
+        f"{_DROP}((all|any|every|the|your|my|these|those|of|its) ){{0,4}}"
+        "(previous|prior|preceding|earlier|above|existing|former|original|initial|system|safety|developer) "
+        f"([a-z]{{1,12}} ){{0,2}}{_RULES}",
+        f"{_DROP}(all )?(of )?your ([a-z]{{1,12}} )?{_RULES}",
+        f"{_DROP}(everything|all|anything) ([a-z]{{1,8}} ){{0,2}}(above|before this|you (were|have been) told) ",
+        " ignorier(e|en sie|t) (alle )?(die |deine |ihre )?(vorherigen|bisherigen|obigen|vorigen) "
+        "(anweisung|instruktion|regel|befehl)",
+        " ignor(a|e|ez|er|ar) (tod[ao]s |toutes )?(las |les |as |tes |tus |vos )?"
+        "(instrucciones|instructions|instruções) (anteriores|previas|précédentes|antérieures|ci dessus) ",
+        "(忽略|无视|無視|無视).{0,8}(指令|指示|说明|說明|提示|規則|规则)",
     ),
-    "identity": "|".join(
-        (
-            " you are (now|no longer) (an? )?([a-z]{1,15} ){0,3}"
-            "(ai|assistant|chatbot|language model|dan|jailbroken|unrestricted|bound by) ",
-            " (act|behave|respond|pretend) (as|to be|like) (if )?(you (are|were|have) )?"
-            "(an? |the |no )?([a-z]{1,15} )?(unrestricted|uncensored|unfiltered|jailbroken|restrictions|dan) ",
-            " (developer|dan|jailbreak|god) mode (is )?(now )?(enabled|activated|on) ",
-            " from (now|this point|here) (on|onwards?|forward) you (are|ignore|obey|(will|must) (act|obey|ignore)) ",
-        )
+    "identity": _any_of(
+        " you are (now|no longer) (an? )?([a-z]{1,15} ){0,3}"
+        "(ai|assistant|chatbot|language model|dan|jailbroken|unrestricted|bound by) ",
+        " (act|behave|respond|pretend) (as|to be|like) (if )?(you (are|were|have) )?"
+        "(an? |the |no )?([a-z]{1,15} )?(unrestricted|uncensored|unfiltered|jailbroken|restrictions|dan) ",
+        " (developer|dan|jailbreak|god) mode (is )?(now )?(enabled|activated|on) ",
+        " from (now|this point|here) (on|onwards?|forward) you (are|ignore|obey|(will|must) (act|obey|ignore)) ",
     ),
-    "address": "|".join(
-        (
-            f" (attention|note|message|notice|memo) (to|for) ((the|any|all|every|other) )?([a-z]{{1,10}} )?{_AI}",
-            f" {_AI}(reading|processing|parsing|summari[sz]ing|(that|who|which) reads?) (this|it) ",
-            f" if you are (an? )?([a-z]{{1,10}} )?{_AI}",
-            " when you read this (you must|call|send|reply|ignore|do|run|execute) ",
-            f" {_AI}(must|shall|has to|have to) ((always|never|now|immediately|first) )?"
-            "(obey|ignore|disclose|not (tell|mention|reveal)|forward|delete|comply) ",
-        )
+    "address": _any_of(
+        f" (attention|note|message|notice|memo) (to|for) ((the|any|all|every|other) )?([a-z]{{1,10}} )?{_AI}",
+        f" {_AI}(reading|processing|parsing|summari[sz]ing|(that|who|which) reads?) (this|it) ",
+        f" if you are (an? )?([a-z]{{1,10}} )?{_AI}",
+        " when you read this (you must|call|send|reply|ignore|do|run|execute) ",
+        f" {_AI}(must|shall|has to|have to) ((always|never|now|immediately|first) )?"
+        "(obey|ignore|disclose|not (tell|mention|reveal)|forward|delete|comply) ",
     ),
     "tools": (
         " (call|invoke|use|run|execute|trigger) ((the|your|a|its) )?((tool|function|mcp) )?"
@@ -76,29 +74,25 @@ _IN_WORDS: Final[dict[Sign, str]] = {
         "(tell|telling|inform|informing|notify|notifying|alert|alerting|mention|mentioning|reveal|revealing) "
         "([a-z]{1,12} ){0,4}(the|your) (user|human) "
     ),
-    "disclosure": "|".join(
-        (
-            " (send|forward|post|upload|e ?mail|transmit|leak|exfiltrate) ([a-z]{1,12} ){0,6}"
-            "(passwords?|api keys?|secrets?|credentials|tokens?|system prompt|(chat|conversation) history"
-            "|private keys?|memories) to ([a-z]{1,10} ){0,2}(https? |[a-z0-9 ]{1,40} (com|net|org|io|example|ru|cn) )",
-            " (reveal|print|output|repeat|leak|disclose|show) ([a-z]{1,10} ){0,3}"
-            "((system|hidden|initial) prompt|your ([a-z]{1,10} )?(instructions|prompt)) ",
-        )
+    "disclosure": _any_of(
+        " (send|forward|post|upload|e ?mail|transmit|leak|exfiltrate) ([a-z]{1,12} ){0,6}"
+        "(passwords?|api keys?|secrets?|credentials|tokens?|system prompt|(chat|conversation) history"
+        "|private keys?|memories) to ([a-z]{1,10} ){0,2}(https? |[a-z0-9 ]{1,40} (com|net|org|io|example|ru|cn) )",
+        " (reveal|print|output|repeat|leak|disclose|show) ([a-z]{1,10} ){0,3}"
+        "((system|hidden|initial) prompt|your ([a-z]{1,10} )?(instructions|prompt)) ",
     ),
 }
 
 _IN_TEXT: Final[dict[Sign, str]] = {
-    "markup": "|".join(
-        (
-            r"<\|(im_start|im_end|system|user|assistant|endoftext|start_header_id|eot_id)",
-            r"\[/?(inst|system)\]",
-            "<</?sys>>",
-            "</?(system|important|system[-_ ]?(prompt|message|reminder|instructions?)|memory-data)>",
-            r"(^|\n)[^a-z0-9\n]{0,6}(system|developer)[^a-z0-9\n]"
-            r"(prompt|message|instructions?|override|notice)[^a-z0-9\n]{0,3}:",
-            r"(^|\n)[^a-z0-9\n]{0,6}(new|updated|additional|important|real|actual)[^a-z0-9\n]instructions?"
-            r"[^a-z0-9\n]{0,3}:",
-        )
+    "markup": _any_of(
+        r"<\|(im_start|im_end|system|user|assistant|endoftext|start_header_id|eot_id)",
+        r"\[/?(inst|system)\]",
+        "<</?sys>>",
+        "</?(system|important|system[-_ ]?(prompt|message|reminder|instructions?)|memory-data)>",
+        r"(^|\n)[^a-z0-9\n]{0,6}(system|developer)[^a-z0-9\n]"
+        r"(prompt|message|instructions?|override|notice)[^a-z0-9\n]{0,3}:",
+        r"(^|\n)[^a-z0-9\n]{0,6}(new|updated|additional|important|real|actual)[^a-z0-9\n]instructions?"
+        r"[^a-z0-9\n]{0,3}:",
     ),
 }
 
