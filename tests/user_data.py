@@ -16,12 +16,18 @@ WHERE table_schema = 'memory' AND column_name = 'tenant_id' AND table_type = 'BA
 """
 
 OPINIONS = (
-    "INSERT INTO memory.feedback SELECT $1, $2, id, $3, 'good', 0.5, 'kind' FROM memory.messages"
-    " WHERE tenant_id = $1 AND thread_id = $2 AND role = 'human' LIMIT 1",
-    "INSERT INTO memory.shared_conversations SELECT $1, 'shared by ' || $3, $2, id FROM memory.messages"
-    " WHERE tenant_id = $1 AND thread_id = $2 LIMIT 1",
-    "INSERT INTO memory.proposals (tenant_id, id, thread_id, user_id, content, content_hash, messages)"
-    " VALUES ($1, gen_random_uuid(), $2, $3, 'proposed of ' || $3, sha256(convert_to($3, 'UTF8')), '{m1}')",
+    (
+        "INSERT INTO memory.feedback SELECT $1, $2, id, $3, 'good', 0.5, 'kind' FROM memory.messages"
+        " WHERE tenant_id = $1 AND thread_id = $2 AND role = 'human' LIMIT 1"
+    ),
+    (
+        "INSERT INTO memory.shared_conversations SELECT $1, 'shared by ' || $3, $2, id FROM memory.messages"
+        " WHERE tenant_id = $1 AND thread_id = $2 LIMIT 1"
+    ),
+    (
+        "INSERT INTO memory.proposals (tenant_id, id, thread_id, user_id, content, content_hash, messages)"
+        " VALUES ($1, gen_random_uuid(), $2, $3, 'proposed of ' || $3, sha256(convert_to($3, 'UTF8')), '{m1}')"
+    ),
 )
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 123456, UTC)

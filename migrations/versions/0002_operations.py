@@ -465,11 +465,13 @@ END $body$
 
 def _told(table: str, when: str, key: str, condition: str = "") -> tuple[str, str]:
     """A trigger that tells of the changes of a table."""
-    event = when.split()[0].lower()
+    event = when.split(maxsplit=1)[0].lower()
     name = f"{table}_tell_{event}"
     return (
-        f"CREATE TRIGGER {name} AFTER {when} ON {table} FOR EACH ROW {condition}"
-        f"EXECUTE FUNCTION tell_listeners('{key}')",
+        (
+            f"CREATE TRIGGER {name} AFTER {when} ON {table} FOR EACH ROW {condition}"
+            f"EXECUTE FUNCTION tell_listeners('{key}')"
+        ),
         f"DROP TRIGGER {name} ON {table}",
     )
 
