@@ -17,6 +17,7 @@ def test_the_commands_about_conversations(
 ) -> None:
     monkeypatch.setenv("MEMORY_DATABASE_URL", database_url)
     monkeypatch.setenv("MEMORY_EMBEDDINGS", "none")
+    monkeypatch.setenv("COLUMNS", "200")
     call = {"name": "pay", "args": {"order": 7}, "id": "c"}
     with Memory.open(database_url, embeddings=False) as memory:
         failed = ToolMessage("card refused", tool_call_id="c", status="error")

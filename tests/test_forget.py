@@ -19,7 +19,7 @@ from tests.user_data import fill, rows_as_text, word_of
 
 ALICE, BOB = "alice-7f3a", "bob-91c2"
 
-SHARED = {"term_statistics", "corpus_statistics", "embedding_models"}
+SHARED = {"term_statistics", "corpus_statistics", "embedding_models", "listeners", "search_languages"}
 """Tables whose rows belong to the tenant and not to a user."""
 
 

@@ -433,7 +433,7 @@ async def test_the_items_of_any_langgraph_store_come_over(memory: Memory) -> Non
 def run(url: str, *arguments: str) -> tuple[int, str, str]:
     done = subprocess.run(
         [sys.executable, "-m", "memory_plugin.cli", "--url", url, *arguments],
-        capture_output=True, text=True, env={**os.environ, "MEMORY_EMBEDDINGS": "none"}, check=False,
+        capture_output=True, text=True, env={**os.environ, "MEMORY_EMBEDDINGS": "none", "COLUMNS": "300"}, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 

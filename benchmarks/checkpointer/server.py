@@ -78,8 +78,10 @@ async def run_sql(url: str, *statements: str) -> None:
 async def open_server(url: str | None, *, synchronous: bool) -> AsyncIterator[Server]:
     """The server of this URL, or an embedded one in a temporary directory that is removed at the end."""
     # what the driver logs while databases go away is of no interest here
-    for name in ("psycopg.pool", "memory_plugin"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("psycopg.pool", "memory_plugin")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     directory = Path(tempfile.mkdtemp(prefix="memory-plugin-benchmark-"))
     try:
         if url is not None:
@@ -93,6 +95,8 @@ async def open_server(url: str | None, *, synchronous: bool) -> AsyncIterator[Se
             await asyncio.to_thread(embedded.stop)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def upstream_of(urls: Sequence[str]) -> tuple[str, int]:

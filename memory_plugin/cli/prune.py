@@ -65,7 +65,7 @@ def prune(
         int, typer.Option("--batch", min=1, max=10_000, metavar="N", help="Threads that one transaction looks at.")
     ] = 100,
 ) -> None:
-    """Remove checkpoints and idle threads that are not to be kept.
+    """Remove checkpoints and idle threads past their time.
 
     Without limits here those of MEMORY_RETENTION_KEEP_LAST, MEMORY_RETENTION_KEEP_FOR and
     MEMORY_RETENTION_EXPIRE_AFTER hold; where these are not set either, nothing goes. Where both --keep-last

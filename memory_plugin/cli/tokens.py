@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Make, list and revoke the tokens that open the memory over HTTP.",
+    help="Make, list and revoke tokens for access over HTTP.",
     epilog=examples("memory-plugin tokens create --user alice", "memory-plugin tokens list"),
 )
 
@@ -78,7 +78,7 @@ def list_(
     context: typer.Context,
     user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Of this user only.")] = None,
 ) -> None:
-    """List the tokens of the tenant, also those that are over or revoked; never the secrets."""
+    """List the tenant's tokens, also those revoked or over."""
     session = session_of(context)
 
     async def work(core: MemoryCore) -> list[Token]:
