@@ -66,7 +66,7 @@ def what_next(stage: Stage) -> None:
         show.command(f"claude mcp add memory --env {variable} -- memory-mcp")
     root = checkout()
     if root is not None:
-        show.command(f"jupyter lab {inside.near(root / 'examples')}    # two notebooks, and three programs beside them")
+        show.command(f"jupyter lab {inside.near(root / 'examples')}    # notebooks, and programs beside them")
 
 
 async def stay(show: Show) -> None:
