@@ -118,9 +118,8 @@ def message_of_fields(
     """A message of one of the core's classes that takes these fields, all of them, as its own."""
     message = _new(cls)
     _set_fields(message, fields)
-    # All fields count as set, as they do after a trip through LangGraph's serializer. One set serves all
-    # messages of a class: pydantic adds to it what is in it, and a set is the largest part of a message.
-    _set_names(message, {*fields, *extra} if extra else _NAMES[cls])
+    # All fields count as set, as they do after a trip through LangGraph's serializer.
+    _set_names(message, {*fields, *extra} if extra else _NAMES[cls].copy())
     _set_extra(message, {} if extra is None else extra)
     _set_private(message, None)
     return message
