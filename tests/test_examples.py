@@ -1,4 +1,4 @@
-"""The examples run as they stand: both notebooks top to bottom, and the programs with a script for a person."""
+"""The examples run as they stand: the notebooks top to bottom, and the programs with a script for a person."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx2
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -42,8 +44,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- the notebooks
 
 
-def test_there_are_two_notebooks() -> None:
-    assert [path.name for path in NOTEBOOKS] == ["01_langgraph_agent.ipynb", "02_references_and_mcp.ipynb"]
+def test_there_are_three_notebooks() -> None:
+    assert [path.name for path in NOTEBOOKS] == [
+        "01_langgraph_agent.ipynb",
+        "02_references_and_mcp.ipynb",
+        "03_existing_tables.ipynb",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -69,6 +75,17 @@ def test_a_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
 
 
 # -- the agent in the terminal
+
+
+def module_of(name: str) -> ModuleType:
+    """An example as a module."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def program(name: str, *arguments: str, url: str, said: str = "") -> str:
@@ -149,6 +166,109 @@ def test_the_chat_puts_the_users_memory_before_the_model(database_url: str, monk
         assert other.stderr.startswith("403: This token may name its own user alone")
 
 
+# -- the chat over FastAPI
+
+
+class Chat:
+    """The running application, and its clients."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.memory = app.state.memory
+
+    async def client(self, **granted: Any) -> httpx2.AsyncClient:
+        return self.with_token((await self.memory.tokens.create(**granted)).secret)
+
+    def with_token(self, secret: str) -> httpx2.AsyncClient:
+        headers = {"Authorization": f"Bearer {secret}"}
+        return httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://chat", headers=headers)
+
+
+@pytest.fixture
+def chat(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractAsyncContextManager[Chat]]:
+    """Starts the application as a server does; each time anew, over the same database."""
+    monkeypatch.setenv("MEMORY_DATABASE_URL", database_url)
+    monkeypatch.delenv("CHAT_MODEL", raising=False)
+    app = module_of("fastapi_chat").app
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[Chat]:
+        async with app.router.lifespan_context(app):
+            yield Chat(app)
+
+    return running
+
+
+async def say(client: httpx2.AsyncClient, text: str, chat_id: str = "first") -> str:
+    answer = await client.post(f"/chats/{chat_id}/messages", json={"text": text})
+    assert answer.status_code == 200, answer.text
+    said: str = answer.json()["text"]
+    return said
+
+
+async def test_the_fastapi_chat_shows_the_model_the_users_memory_and_keeps_the_history(chat: Any) -> None:
+    async with chat() as running, await running.client(user_id="ada") as ada:
+        assert await say(ada, "Hello!") == "I know nothing about you yet. You have said 1 thing(s) in this chat."
+        assert (await ada.put("/memory", json={"content": "Ada is a potter in Graz."})).status_code == 200
+        assert (await ada.get("/memory")).json() == {"content": "Ada is a potter in Graz."}
+    async with chat() as running, await running.client(user_id="ada") as ada:
+        told = "I know this about you: Ada is a potter in Graz. You have said 2 thing(s) in this chat."
+        assert await say(ada, "Good morning.") == told
+        assert (await say(ada, "Hm.", "second")).endswith("You have said 1 thing(s) in this chat.")
+        lines = (await ada.get("/chats/first/messages")).json()
+        assert [line["role"] for line in lines] == ["human", "ai", "human", "ai"], "the memory is in no history"
+        assert lines[-1]["text"] == told
+        kept = await running.memory.conversations.list(user_id="ada")
+        assert {each.thread_id for each in kept.items} == {"ada/first", "ada/second"}
+
+
+async def test_the_fastapi_chat_shows_no_user_anything_of_another(chat: Any) -> None:
+    async with chat() as running:
+        ada, bob = await running.client(user_id="ada"), await running.client(user_id="bob")
+        await ada.put("/memory", json={"content": "Ada is a potter in Graz."})
+        await say(ada, "My secret is a teapot.")
+        assert (await bob.get("/memory")).json() is None
+        assert (await bob.get("/chats/first/messages")).json() == []
+        assert await say(bob, "Hello!") == "I know nothing about you yet. You have said 1 thing(s) in this chat."
+        assert len((await ada.get("/chats/first/messages")).json()) == 2
+        for path in ("../ada/first", "..%2Fada%2Ffirst", "ada%2Ffirst"):
+            assert (await bob.get(f"/chats/{path}/messages")).status_code in {404, 422}
+
+
+async def test_the_fastapi_chat_asks_for_a_token_that_allows_it(chat: Any) -> None:
+    async with chat() as running:
+        assert (await running.with_token("made-up").get("/memory")).status_code == 401
+        revoked = await running.memory.tokens.create(user_id="ada")
+        await running.memory.tokens.revoke(revoked.id)
+        assert (await running.with_token(revoked.secret).get("/memory")).status_code == 401
+        reader = await running.client(user_id="ada", scopes=["read"])
+        assert (await reader.get("/memory")).status_code == 200
+        assert (await reader.put("/memory", json={"content": "x"})).status_code == 403
+        assert (await (await running.client(scopes=["service"])).get("/memory")).status_code == 403
+        refused = await (await running.client(user_id="ada")).put("/memory", json={"content": "a\x00b"})
+        assert refused.status_code == 422
+        assert "NUL" in refused.json()["detail"]
+
+
+async def test_a_model_that_fails_leaves_no_half_of_a_turn_in_the_fastapi_chat(chat: Any) -> None:
+    class Broken:
+        async def ainvoke(self, *args: Any) -> None:
+            raise ConnectionError("the model is away")
+
+    async with chat() as running, await running.client(user_id="ada") as ada:
+        running.app.state.model = Broken()
+        with pytest.raises(ConnectionError):
+            await say(ada, "Hello!")
+        assert (await ada.get("/chats/first/messages")).json() == []
+
+
+def test_the_fastapi_chat_takes_the_model_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAT_MODEL", "openai:gpt-4.1-mini")
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    model = module_of("fastapi_chat").make_model()
+    assert (type(model).__name__, model.model_name) == ("ChatOpenAI", "gpt-4.1-mini")
+
+
 # -- the bot
 
 
@@ -201,13 +321,7 @@ def test_the_bot_stops_in_order_on_a_signal(sent: signal.Signals, database_url: 
 
 @pytest.fixture
 def bot_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("telegram_bot", EXAMPLES / "telegram_bot.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["telegram_bot"] = module
-    spec.loader.exec_module(module)
-    return module
+    return module_of("telegram_bot")
 
 
 class FakeTelegram:
