@@ -62,7 +62,7 @@ def make_model() -> BaseChatModel:
         return ScriptedModel()
     from langchain.chat_models import init_chat_model
 
-    return cast("BaseChatModel", init_chat_model(name))
+    return init_chat_model(name)
 
 
 # -- what requests and answers look like
