@@ -57,7 +57,9 @@ class Settings(BaseSettings):
     vector_index_from: int = Field(
         default=20_000, ge=0, description="vectors of a model from which on they get an index by themselves; 0 is never"
     )
-    pool_size: int = Field(default=8, ge=1, le=1000, description="connections kept at the most")
+    pool_size: int = Field(
+        default=8, ge=0, le=1000, description="connections kept at the most; 0 opens one for each operation"
+    )
     connect_timeout: float = Field(default=10.0, gt=0, description="seconds to wait for a connection")
     statement_timeout: float | None = Field(
         default=None, gt=0, description="seconds after which the database ends a statement; unset means its own setting"

@@ -723,7 +723,7 @@ class TestDoctor:
         assert "MEMORY_DATABASE_URL" in warning["advice"]
 
     def test_settings_that_cannot_be_read_are_an_error(self, cli: Run) -> None:
-        ran = cli("--json", "doctor", MEMORY_POOL_SIZE="0")
+        ran = cli("--json", "doctor", MEMORY_POOL_SIZE="-1")
         assert (ran.code, _statuses(ran)) == (1, {"settings": "error"})
 
     @pytest.mark.parametrize(

@@ -6,18 +6,20 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 
 @dataclass(slots=True)
 class Wire:
-    """Bytes in both directions, and how often an answer was waited for."""
+    """Bytes in both directions, the statements that were run, and how often an answer was waited for."""
 
     url: str = ""
     sent: int = 0
     received: int = 0
     round_trips: int = 0
+    connections: int = 0
+    statements: list[str] = field(default_factory=list)
     _answered: bool = True
 
     def count(self, size: int, *, up: bool) -> None:
@@ -30,7 +32,42 @@ class Wire:
 
     def reset(self) -> None:
         """Count from here on."""
-        self.sent = self.received = self.round_trips = 0
+        self.sent = self.received = self.round_trips = self.connections = 0
+        self.statements.clear()
+
+
+class _Statements:
+    """Finds the statements in what one client sends; a prepared one counts each time it is run."""
+
+    _STARTUP = 196608
+
+    def __init__(self, run: list[str]) -> None:
+        self._run = run
+        self._rest = b""
+        self._begun = False
+        self._prepared: dict[bytes, str] = {}
+
+    def feed(self, data: bytes) -> None:
+        self._rest += data
+        while True:
+            head = 1 if self._begun else 0  # what comes first has no letter
+            size = head + int.from_bytes(self._rest[head : head + 4])
+            if len(self._rest) < max(size, head + 4):
+                return
+            message, self._rest = self._rest[:size], self._rest[size:]
+            if self._begun:
+                self._take(message[:1], message[5:])
+            else:
+                self._begun = int.from_bytes(message[4:8]) == self._STARTUP
+
+    def _take(self, kind: bytes, body: bytes) -> None:
+        if kind == b"Q":
+            self._run.append(body[:-1].decode())
+        elif kind == b"P":
+            name, query, _ = body.split(b"\0", 2)
+            self._prepared[name] = query.decode()
+        elif kind == b"B":
+            self._run.append(self._prepared[body.split(b"\0", 2)[1]])
 
 
 @asynccontextmanager
@@ -41,17 +78,24 @@ async def wire(url: str) -> AsyncIterator[Wire]:
     target = f"{query['host'][0]}/.s.PGSQL.{query.get('port', ['5432'])[0]}"
     counted = Wire()
 
-    async def pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter, *, up: bool) -> None:
+    async def pass_on(
+        source: asyncio.StreamReader, target: asyncio.StreamWriter, statements: _Statements | None = None
+    ) -> None:
         while data := await source.read(1 << 16):
-            counted.count(len(data), up=up)
+            counted.count(len(data), up=statements is not None)
+            if statements is not None:
+                statements.feed(data)
             target.write(data)
             await target.drain()
         target.close()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_unix_connection(target)
+        counted.connections += 1
         await asyncio.gather(
-            pass_on(reader, server_writer, up=True), pass_on(server_reader, writer, up=False), return_exceptions=True
+            pass_on(reader, server_writer, _Statements(counted.statements)),
+            pass_on(server_reader, writer),
+            return_exceptions=True,
         )
 
     with tempfile.TemporaryDirectory() as folder:

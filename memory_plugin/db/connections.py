@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -17,6 +18,7 @@ from memory_plugin.db import dialect
 from memory_plugin.db.pool import LoopPool
 from memory_plugin.db.repeating import Patience
 from memory_plugin.db.translation import DRIVER_ERRORS, POOLER_STATES, Progress, translate
+from memory_plugin.db.urls import system_trust
 from memory_plugin.errors import ConfigurationError, DatabaseUnavailableError, MemoryPluginError
 
 Connection = asyncpg.Connection
@@ -25,15 +27,48 @@ _MARK = secrets.token_hex(6)
 _numbers = itertools.count(1)
 
 
-class _NamedConnection(asyncpg.Connection):
-    """Its prepared statements have names that no other process uses.
+# Arrays of PostgreSQL's own types: their numbers are part of its catalog and never change.
+_ARRAYS = {
+    1000: ("bool", 16), 1001: ("bytea", 17), 1005: ("int2", 21), 1007: ("int4", 23), 1016: ("int8", 20),
+    1021: ("float4", 700), 1022: ("float8", 701), 1115: ("timestamp", 1114), 1182: ("date", 1082),
+    1185: ("timestamptz", 1184), 1231: ("numeric", 1700), 199: ("json", 114), 2951: ("uuid", 2950),
+    3807: ("jsonb", 3802),
+}  # fmt: skip
+
+
+class _Told(NamedTuple):
+    """Stands for the statement that asks the server about types: one with a name disturbs no other."""
+
+    name: str = "told"
+
+
+class _OwnConnection(asyncpg.Connection):
+    """Its prepared statements have names that no other process uses; it knows the arrays of built-in types.
 
     Behind a pooler that shares connections a name can then be missing, but never be another
-    client's statement.
+    client's statement. asyncpg asks each new connection for the types of arrays, and sets `jit` of
+    the session meanwhile, which a pooler may give to somebody else.
     """
 
     def _get_unique_id(self, prefix: str) -> str:
         return f"memory_{prefix}_{_MARK}_{next(_numbers):x}"
+
+    async def _introspect_types(
+        self,
+        typeoids: Iterable[int],
+        timeout: float | None,  # noqa: ASYNC109 - asyncpg's
+    ) -> tuple[Any, Any]:
+        asked = set(typeoids)
+        if not asked <= _ARRAYS.keys():
+            return await super()._introspect_types(asked, timeout)  # type: ignore[misc, no-any-return]
+        return [_array(oid, *_ARRAYS[oid]) for oid in asked], _Told()
+
+
+def _array(oid: int, name: str, element: int) -> dict[str, Any]:
+    """What asyncpg would be told about an array."""
+    absent = dict.fromkeys(("basetype", "range_subtype", "attrtypoids", "attrnames", "basetype_name"))
+    known = {"oid": oid, "ns": "pg_catalog", "name": f"_{name}", "kind": b"b", "elemtype": element}
+    return {**absent, **known, "elemdelim": ",", "elemtype_name": name, "range_subtype_name": None}
 
 
 class Connections:
@@ -69,8 +104,10 @@ class Connections:
         self._arguments: dict[str, Any] = {
             "timeout": connect_timeout,
             "statement_cache_size": 1024 if prepared else 0,
-            "connection_class": _NamedConnection,
+            "connection_class": _OwnConnection,
         }
+        if (trust := system_trust(url)) is not None:
+            self._arguments["ssl"] = trust
         if statement_timeout is not None:
             self._arguments["server_settings"] = {"statement_timeout": str(int(statement_timeout * 1000))}
         pooling: dict[str, Any] = (
@@ -99,6 +136,8 @@ class Connections:
     async def _connect(self) -> Connection:
         try:
             return await asyncpg.connect(self._url, **self._arguments)
+        except ssl.SSLCertVerificationError:
+            raise  # a ValueError too
         except ValueError as error:
             raise ConfigurationError(f"The database URL cannot be read: {error}.") from error
 
