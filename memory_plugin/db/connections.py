@@ -42,7 +42,7 @@ class _Told(NamedTuple):
     name: str = "told"
 
 
-class _OwnConnection(asyncpg.Connection):
+class _NamedConnection(asyncpg.Connection):
     """Its prepared statements have names that no other process uses; it knows the arrays of built-in types.
 
     Behind a pooler that shares connections a name can then be missing, but never be another
@@ -104,7 +104,7 @@ class Connections:
         self._arguments: dict[str, Any] = {
             "timeout": connect_timeout,
             "statement_cache_size": 1024 if prepared else 0,
-            "connection_class": _OwnConnection,
+            "connection_class": _NamedConnection,
         }
         if (trust := system_trust(url)) is not None:
             self._arguments["ssl"] = trust
