@@ -272,12 +272,14 @@ async def test_a_page_that_trickles_runs_into_the_limit(site: Site) -> None:
             time.sleep(0.05)
 
     site.pages["/slow"] = trickle
+    before = set(threading.enumerate())
     started = time.monotonic()
     with pytest.raises(DocumentError, match="did not come within"):
         await site.fetcher(seconds=0.3).fetch(site.url("/slow"))
     assert time.monotonic() - started < 3
     await asyncio.sleep(0.2)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("asyncio") and thread.daemon]
+    added = set(threading.enumerate()) - before
+    assert not [thread for thread in added if thread.name.startswith("asyncio") and thread.daemon]
 
 
 async def test_what_goes_wrong_is_named(site: Site, unused_tcp_port: int) -> None:
