@@ -7,8 +7,9 @@ import json
 from mcp_server import answers, reading
 from mcp_server.caller import Caller
 from mcp_server.identity import WRITE
-from mcp_server.render import date, fit, harmless, label
+from mcp_server.render import date, fit, label
 from mcp_server.results import DATA_NOTICE, Answer, MemorySettings, Setting, UserSummary
+from memory_plugin.fencing import harmless
 from memory_plugin.instruction_signs import reads_like_instruction
 from memory_plugin.types import AgentSettings
 

@@ -10,7 +10,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from mcp_server import reading
 from mcp_server.caller import Caller
-from mcp_server.render import date, fit, harmless, label
+from mcp_server.render import date, fit, label
 from mcp_server.results import (
     DATA_NOTICE,
     FLAGGED_NOTICE,
@@ -31,6 +31,7 @@ from mcp_server.results import (
     Stored,
     WorkingMemoryWritten,
 )
+from memory_plugin.fencing import harmless
 from memory_plugin.instruction_signs import reads_like_instruction
 from memory_plugin.types import HIT_KINDS, Source
 

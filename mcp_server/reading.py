@@ -14,9 +14,10 @@ from urllib.parse import quote, unquote
 from uuid import UUID
 
 from mcp_server.caller import Caller
-from mcp_server.render import date, harmless, label
+from mcp_server.render import date, label
 from mcp_server.results import DATA_NOTICE, FLAGGED_NOTICE, Item
 from memory_plugin.errors import ConfigurationError, InvalidInputError, NotFoundError
+from memory_plugin.fencing import harmless
 from memory_plugin.instruction_signs import reads_like_instruction
 
 if TYPE_CHECKING:

@@ -12,11 +12,9 @@ from mcp.types import CallToolResult, TextContent
 from pydantic_core import to_json
 
 from mcp_server.results import Answer
+from memory_plugin.fencing import FENCE, one_line
 
 A = TypeVar("A", bound=Answer)
-
-FENCE = "memory-data"
-"""The tag around stored text; stored text cannot contain it."""
 
 BYTES_PER_TOKEN = 4
 """How much of an answer counts as a token; bytes, so that scripts with dense tokens get less text."""
@@ -31,28 +29,14 @@ _ENVELOPE = 550
 _SHORTEST_TEXT = 80
 """Characters below which an entry is left out rather than cut further."""
 
-_GAP = r"[\s\u200b-\u200f\u2060\ufeff]*"
-_DELIMITER = re.compile(rf"<(?={_GAP}/?{_GAP}{_GAP.join(map(re.escape, FENCE))})", re.IGNORECASE)
-# Control characters, direction overrides, and the tag block: a person does not see them, a model reads them.
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f\ud800-\udfff]"
-)
-_LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 _PLAIN = re.compile(r"[\w.:/#@+=-]+\Z")
-
-
-def harmless(text: str) -> str:
-    """Stored text as an answer may carry it: no invisible characters, one kind of line break, no fence in it."""
-    text = _INVISIBLE.sub("", _LINE_BREAKS.sub("\n", text))
-    return _DELIMITER.sub("&lt;", text)
 
 
 def label(text: str | None, characters: int = 200) -> str | None:
     """Stored text that stands beside other text, such as a title: harmless, on one line, not long."""
     if not text:
         return None
-    line = " ".join(harmless(text).split())
-    return line if len(line) <= characters else line[: characters - 1] + "…"
+    return one_line(text, characters)
 
 
 def date(at: datetime | None) -> str | None:

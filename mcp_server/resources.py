@@ -17,9 +17,10 @@ from mcp.types import Icon
 
 from mcp_server import about, answers, reading
 from mcp_server.caller import Caller, current_caller
-from mcp_server.render import as_text, date, fit, harmless, label
+from mcp_server.render import as_text, date, fit, label
 from mcp_server.results import DATA_NOTICE, FLAGGED_NOTICE, Answer, Listed, Passage
 from memory_plugin.errors import InvalidInputError, MemoryPluginError, NotFoundError
+from memory_plugin.fencing import harmless
 from memory_plugin.instruction_signs import reads_like_instruction
 
 if TYPE_CHECKING:

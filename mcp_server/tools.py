@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from mcp_server import about, answers
 from mcp_server.asking import EraseForGood, Me, Nearest, NearlyTheSame, agreed, may_erase, what_to_keep
-from mcp_server.render import DEFAULT_TOKENS, LARGEST_BUDGET, SMALLEST_BUDGET, harmless, result
+from mcp_server.render import DEFAULT_TOKENS, LARGEST_BUDGET, SMALLEST_BUDGET, result
 from mcp_server.results import (
     Added,
     Conversations,
@@ -33,6 +33,7 @@ from mcp_server.results import (
 )
 from mcp_server.schema import of_answer, of_arguments
 from memory_plugin.errors import MemoryPluginError
+from memory_plugin.fencing import harmless
 
 MAX_CONTENT = 8_000
 """Characters of one memory: it is one statement, a document belongs into the references."""

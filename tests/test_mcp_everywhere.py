@@ -17,8 +17,8 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import ElicitRequestParams, ElicitResult, PromptReference, ResourceTemplateReference
 
-from mcp_server.render import FENCE
 from memory_plugin.core import MemoryCore
+from memory_plugin.fencing import FENCE
 from tests.http_server import own_database
 from tests.test_mcp_transports import ERAS, ROOT, environment, http_server
 

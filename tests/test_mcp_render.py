@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from mcp.server.mcpserver.exceptions import ToolError
 
 from mcp_server.answers import moment
-from mcp_server.render import FENCE, SMALLEST_BUDGET, as_text, date, facts, fit, harmless, label, result, size
+from mcp_server.render import SMALLEST_BUDGET, as_text, date, facts, fit, label, result, size
 from mcp_server.results import DATA_NOTICE, Found, Item, Recalled
 from mcp_server.schema import of_answer, of_arguments
+from memory_plugin.fencing import FENCE, harmless
 
 GAPS = ["", " ", "\u200b", "\t", "\ufeff", "\u2060\u200d"]
 texts = st.text(max_size=300) | st.lists(

@@ -15,9 +15,9 @@ from mcp import Client, MCPError
 from mcp.types import CallToolResult
 
 from mcp_server import create_server
-from mcp_server.render import FENCE
 from mcp_server.server import INSTRUCTIONS
 from memory_plugin.core import MemoryCore
+from memory_plugin.fencing import FENCE
 from tests.conftest import run_sql, with_database
 
 ERAS = {"auto": "2026-07-28", "legacy": "2025-11-25"}
