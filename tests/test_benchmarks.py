@@ -18,7 +18,7 @@ pytest.importorskip("psycopg_pool", reason="needs the extra `bench`")
 
 from benchmarks.checkpointer.measured import Result
 from benchmarks.checkpointer.proxy import Proxy, Traffic, running_proxy
-from benchmarks.checkpointer.report import BEGIN, END, Report
+from benchmarks.checkpointer.report import PLACE, Report
 from benchmarks.checkpointer.rows import BY_KEY, GROUPS, OFFICIAL, OURS, ROWS, chosen
 from benchmarks.checkpointer.run import Plan, Size, run, steps
 
@@ -100,12 +100,12 @@ def made(key: str, ours: float, official: float) -> Result:
 
 def test_the_tables_of_a_page_are_replaced_and_nothing_else(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", "utf-8")
+    page.write_text(f"before\n{PLACE.begin}\nold\n{PLACE.end}\nafter\n", "utf-8")
     report = Report([made("aput-10", 0.2, 1.0)], {OURS: "a", OFFICIAL: "b"})
     report.write_docs(page)
     report.write_docs(page)
     text = page.read_text("utf-8")
-    assert text.startswith(f"before\n{BEGIN}\n") and text.endswith(f"{END}\nafter\n")
+    assert text.startswith(f"before\n{PLACE.begin}\n") and text.endswith(f"{PLACE.end}\nafter\n")
     assert "old" not in text and text.count("| aput, 10 messages | 0.20 (0.20) ms |") == 1
 
 
@@ -119,7 +119,7 @@ def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
 
 def test_the_page_of_the_benchmark_has_its_markers() -> None:
     text = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
-    assert text.count(BEGIN) == text.count(END) == 1
+    assert text.count(PLACE.begin) == text.count(PLACE.end) == 1
 
 
 # ---------------------------------------------------------------- the proxy

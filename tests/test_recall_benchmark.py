@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.recall.corpus import Corpus
-from benchmarks.recall.report import BEGIN, END, Report, Row
+from benchmarks.recall.report import PLACE, Report, Row
 from benchmarks.recall.run import Plan, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +32,7 @@ def test_texts_repeat_with_their_seed_and_a_question_has_words_of_its_answer() -
 
 def test_the_table_goes_between_its_markers(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", "utf-8")
+    page.write_text(f"before\n{PLACE.begin}\nold\n{PLACE.end}\nafter\n", "utf-8")
     Report([Row("recall", {10: "1 ms"}, "p95 under 2 ms", True)], [10], {"machine": "one"}).write_docs(page)
     text = page.read_text("utf-8")
     assert "| recall | 1 ms | p95 under 2 ms | yes |" in text
@@ -44,4 +44,4 @@ def test_the_table_goes_between_its_markers(tmp_path: Path) -> None:
 
 def test_the_page_of_the_benchmarks_has_the_markers() -> None:
     text = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
-    assert text.count(BEGIN) == text.count(END) == 1
+    assert text.count(PLACE.begin) == text.count(PLACE.end) == 1

@@ -69,13 +69,11 @@ def command(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--only") from error
 
-    from benchmarks.checkpointer.report import BEGIN, END
+    from benchmarks.checkpointer.report import PLACE
     from benchmarks.checkpointer.run import Plan, Size, run, steps
 
-    if docs is not None and not (
-        docs.is_file() and BEGIN in docs.read_text("utf-8") and END in docs.read_text("utf-8")
-    ):
-        raise typer.BadParameter(f"the page must have {BEGIN} and {END}.", param_hint="--write-docs")
+    if docs is not None and not PLACE.is_on(docs):
+        raise typer.BadParameter(f"the page must have {PLACE.begin} and {PLACE.end}.", param_hint="--write-docs")
     size = Size(iterations=15, slices=2, seconds=0.5, sqlite=False) if quick else Size()
     if iterations is not None:
         size = replace(size, iterations=iterations)

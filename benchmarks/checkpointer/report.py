@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.checkpointer.measured import Measured, Result
 from benchmarks.checkpointer.rows import OFFICIAL, OURS
+from benchmarks.pages import place_of
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+PLACE = place_of("measured")
 
 
 @dataclass(slots=True)
@@ -85,16 +83,8 @@ class Report:
         file.write_text(json.dumps(self.document(), indent=1) + "\n", "utf-8")
 
     def write_docs(self, file: Path) -> None:
-        """Put the tables between the two markers of a page.
-
-        Raises:
-            ValueError: the page has no such markers.
-        """
-        page = file.read_text("utf-8")
-        pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-        if len(pattern.findall(page)) != 1:
-            raise ValueError(f"{file} must have {BEGIN} and {END} once each: the tables go between them.")
-        file.write_text(pattern.sub(lambda _: f"{BEGIN}\n\n{self.markdown()}\n{END}", page), "utf-8")
+        """Put the tables into their place on a page. Raises ValueError where there is none."""
+        PLACE.write(file, self.markdown())
 
 
 def _row_document(result: Result) -> dict[str, Any]:
@@ -143,12 +133,3 @@ def _ratio(result: Result) -> str:
     digits = 1 if result.row.rule == "at least" else 3
     shown = f"{ratio:.{digits}f}"
     return f"{shown} ({spread[0]:.{digits}f} to {spread[1]:.{digits}f})" if spread else shown
-
-
-def machine(server_version: str, load: Sequence[float]) -> dict[str, str]:
-    """What a reader has to know of the machine, and nothing that identifies it."""
-    return {
-        "machine": f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}",
-        "software": f"Python {platform.python_version()}, PostgreSQL {server_version}",
-        "load": f"{load[0]:.1f} before, {load[1]:.1f} after (runnable processes, mean of a minute)",
-    }

@@ -14,10 +14,11 @@ from benchmarks.checkpointer.contenders import Contender, open_all, titles
 from benchmarks.checkpointer.load import LENGTH, LOADS, measure_load
 from benchmarks.checkpointer.measured import Result
 from benchmarks.checkpointer.proxy import Proxy, running_proxy
-from benchmarks.checkpointer.report import Report, machine
+from benchmarks.checkpointer.report import Report
 from benchmarks.checkpointer.rows import ROWS
 from benchmarks.checkpointer.server import Server, open_server, through, upstream_of
 from benchmarks.checkpointer.turns import measure_turns
+from benchmarks.pages import machine
 
 _BY_TURNS = ("turn", "bytes")
 _SLICE = 10

@@ -45,13 +45,11 @@ def command(
     strict: Annotated[bool, typer.Option("--strict", help="End with status 1 where a goal is not met.")] = False,
 ) -> None:
     """Run and report."""
-    from benchmarks.recall.report import BEGIN, END
+    from benchmarks.recall.report import PLACE
     from benchmarks.recall.run import Plan, run
 
-    if docs is not None and not (
-        docs.is_file() and BEGIN in docs.read_text("utf-8") and END in docs.read_text("utf-8")
-    ):
-        raise typer.BadParameter(f"the page must have {BEGIN} and {END}.", param_hint="--write-docs")
+    if docs is not None and not PLACE.is_on(docs):
+        raise typer.BadParameter(f"the page must have {PLACE.begin} and {PLACE.end}.", param_hint="--write-docs")
     try:
         chosen = sorted(int(size) for size in sizes.split(","))
     except ValueError as error:

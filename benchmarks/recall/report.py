@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-BEGIN, END = "<!-- recall: begin -->", "<!-- recall: end -->"
+from benchmarks.pages import place_of
+
+PLACE = place_of("recall")
 
 
 @dataclass(slots=True)
@@ -48,22 +47,5 @@ class Report:
         return "\n".join([*lines, "", *(f"- {name}: {value}" for name, value in self.facts.items())]) + "\n"
 
     def write_docs(self, file: Path) -> None:
-        """Put the table between its two markers of a page.
-
-        Raises:
-            ValueError: the page has no such markers.
-        """
-        page = file.read_text("utf-8")
-        pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-        if len(pattern.findall(page)) != 1:
-            raise ValueError(f"{file} must have {BEGIN} and {END} once each: the table goes between them.")
-        file.write_text(pattern.sub(lambda _: f"{BEGIN}\n\n{self.markdown()}\n{END}", page), "utf-8")
-
-
-def machine(server_version: str, load: Sequence[float]) -> dict[str, str]:
-    """What a reader has to know of the machine, and nothing that identifies it."""
-    return {
-        "machine": f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}",
-        "software": f"Python {platform.python_version()}, PostgreSQL {server_version}",
-        "load": f"{load[0]:.1f} before, {load[1]:.1f} after (runnable processes, mean of a minute)",
-    }
+        """Put the table into its place on a page. Raises ValueError where there is none."""
+        PLACE.write(file, self.markdown())

@@ -11,11 +11,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from benchmarks.checkpointer.server import Server, open_server, run_sql, with_database
+from benchmarks.pages import machine
 from benchmarks.recall.agreement import agreement
 from benchmarks.recall.corpus import Corpus
 from benchmarks.recall.filling import OWN_USER, Filled, copy, fill, without_indexes
 from benchmarks.recall.measured import Times, timed
-from benchmarks.recall.report import Report, Row, machine
+from benchmarks.recall.report import Report, Row
 from memory_plugin.core import MemoryCore
 from memory_plugin.settings import Settings
 
