@@ -10,6 +10,8 @@ import pytest
 
 from memory_plugin.capabilities.languages import AVERAGE_LENGTH
 from memory_plugin.core import MemoryCore
+from memory_plugin.db import migrate
+from memory_plugin.db.database import Database
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.settings import Settings
 
@@ -65,6 +67,60 @@ async def test_a_text_is_read_in_the_language_that_it_is_in(mixed: MemoryCore) -
     lexemes = {row["content"]: set(row["lexemes"]) for row in rows}
     assert lexemes[GERMAN[0]] == {"haus", "munch", "teu"}
     assert lexemes[ENGLISH[1]] == {"hous", "rome", "expens"}
+
+
+# ---------------------------------------------------------------- accents
+
+ACCENTED = ["A café in Zürich", "She wrote two résumés", "Smörgåsbord in Malmö", "Una mañana en Bogotá"]
+
+
+async def test_words_meet_without_their_accents(database_url: str) -> None:
+    """However either side is written: composed, decomposed, or without."""
+    asked = {
+        "cafes": 0,
+        "ZURICH": 0,
+        "cafe\u0301": 0,
+        "resume": 1,
+        "résumé": 1,
+        "smorgasbord": 2,
+        "malmo": 2,
+        "Mañana": 3,
+    }
+    async with MemoryCore.open(database_url, embeddings=False) as core:
+        for fact in ACCENTED:
+            await core.remember(fact, user_id="u")
+        for query, place in asked.items():
+            assert [hit.text for hit in await core.recall(query, user_id="u")] == [ACCENTED[place]], query
+        await check_scores(core, list(asked))
+
+
+async def test_accents_serve_the_stemmer_and_the_stop_words(database: Database) -> None:
+    """The stem with accents and the one without; "für" and "können" say nothing, with or without a look at accents."""
+
+    async def read(language: str, text: str) -> set[str]:
+        words = "SELECT tsvector_to_array(memory.words($1::text::regconfig, $2))"
+        return set(await database.fetchval(words, language, text))
+
+    assert await read("french", "ma tarte préférée") == {"tart", "prefer", "prefere"}
+    assert await read("german", "für große Häuser können") == {"gross", "haus"}
+    assert await read("russian", "новый йод") == {"нов", "йод"}
+    assert await read("english", "it's C:\\é'") == {"c", "e"}
+
+
+async def test_what_was_stored_before_loses_its_accents_with_the_migration(database_url: str) -> None:
+    async with MemoryCore.open(database_url, embeddings=False) as core:
+        await migrate.downgrade(core.database, "0002")
+        for fact in (*ACCENTED, *ENGLISH):
+            await core.remember(fact, user_id="u")
+        await core.passages.catch_up()
+        await migrate.upgrade(core.database)
+    async with MemoryCore.open(database_url, embeddings=False) as core:
+        assert [hit.text for hit in await core.recall("cafe", user_id="u")] == [ACCENTED[0]]
+        assert await core.recall("résumé", user_id="u")
+        assert await core.recall("resume", user_id="u") == []
+        await check_scores(core, ["cafe zurich", "green tea"])
+        assert await core.languages.reread() == 1  # the only word with a second form
+        assert [hit.text for hit in await core.recall("resume", user_id="u")] == [ACCENTED[1]]
 
 
 # ---------------------------------------------------------------- exact BM25

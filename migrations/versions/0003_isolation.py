@@ -11,8 +11,145 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+# Who a function works for that runs as its owner. Every such function passes its tenant through here, before it
+# reads or writes a row.
+CHECKED_TENANT = """
+CREATE FUNCTION checked_tenant(of_tenant text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT of_tenant;
+END
+"""
+
+# Words meet without their accents. A stemmer goes by them (préférée, Häuser), and whoever leaves them out writes
+# what it would stem otherwise (resume): so a word with accents stands in the index in two forms where these differ,
+# as its language has it and as it would be without them; both lose their accents then. Only those of Latin letters
+# go: й is a letter of its own. Without any, a text costs one look more than before.
+ACCENTED = r"[\u00c0-\u024f\u1e00-\u1eff]|[A-Za-z][\u0300-\u036f]"
+UNACCENTED = (
+    r"translate(replace(replace(replace(normalize(regexp_replace(normalize({}, NFD),"
+    r" '([A-Za-z])[\u0300-\u036f]+', '\1', 'g'), NFC), 'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'),"
+    " 'łŁøØđĐħĦı', 'lLoOdDhHi')"
+)
+UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+SPACED_WORDS = f"""
+    SELECT CASE WHEN plain ~ '[{UNSPACED}]'
+        THEN to_tsvector(language, regexp_replace(plain, '([{UNSPACED}])', ' \\1 ', 'g'))
+             || to_tsvector('simple', regexp_replace(regexp_replace(signs, '([{UNSPACED}]{{2}})', ' \\1 ', 'g'),
+                                                     '(^| )[{UNSPACED}](?= |$)', ' ', 'g'))
+             || to_tsvector('simple', regexp_replace(
+                    regexp_replace(regexp_replace(signs, '(^| )[{UNSPACED}]', ' ', 'g'), '([{UNSPACED}]{{2}})', ' \\1 ', 'g'),
+                    '(^| )[{UNSPACED}](?= |$)', ' ', 'g'))
+        ELSE to_tsvector(language, plain) END
+    FROM (SELECT plain, regexp_replace(plain, '[^{UNSPACED}]+', ' ', 'g') AS signs
+          FROM (SELECT left(content, 100000) AS plain) AS first) AS cut;
+"""
+PLAIN_WORDS = f"""
+CREATE FUNCTION plain_words(language regconfig, content text) RETURNS tsvector
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC{SPACED_WORDS}END
+"""
+# the positions say which words of the second form are no stop words in the first
+FOLDED_WORDS = f"""
+CREATE FUNCTION folded_words(language regconfig, content text) RETURNS tsvector
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path FROM CURRENT AS $body$
+DECLARE
+    whole text := regexp_replace(normalize(left(content, 100000), NFC), '[\\u0300-\\u036f]+', '', 'g');
+    own tsvector := plain_words(language, whole);
+    plain tsvector := plain_words(language, {UNACCENTED.format("whole")});
+BEGIN
+    own := ({UNACCENTED.format("own::text")})::tsvector;
+    IF own = plain THEN
+        RETURN own;
+    END IF;
+    RETURN (
+        SELECT coalesce(string_agg('''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || ''':'
+                                   || places, ' '), '')::tsvector
+        FROM (
+            SELECT lexeme, string_agg(at::text, ',') AS places FROM (
+                SELECT lexeme, at FROM unnest(own) AS u, unnest(positions) AS at
+                UNION
+                SELECT lexeme, at FROM unnest(plain) AS u, unnest(positions) AS at
+                WHERE at IN (SELECT unnest(positions) FROM unnest(own) AS u)
+            ) AS each GROUP BY lexeme
+        ) AS together);
+END $body$
+"""
+WORDS = f"""
+CREATE OR REPLACE FUNCTION words(language regconfig, content text) RETURNS tsvector
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT CASE WHEN content ~ '{ACCENTED}' THEN folded_words(language, content)
+                ELSE plain_words(language, content) END;
+END
+"""
+WORDS_BEFORE = f"""
+CREATE OR REPLACE FUNCTION words(language regconfig, content text) RETURNS tsvector
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC{SPACED_WORDS}END
+"""
+# A text is in that language of the tenant which knows the most of its words as stop words, the first of equals. A
+# word that stands in two forms is one word.
+WORDS_OF = """
+CREATE OR REPLACE FUNCTION words_of(languages text[], content text) RETURNS tsvector
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT CASE WHEN cardinality(languages) = 1 THEN words(languages[1]::regconfig, content) ELSE (
+        SELECT w FROM unnest(languages) WITH ORDINALITY AS l (name, place), LATERAL words(l.name::regconfig, content) AS w
+        ORDER BY {said}, place LIMIT 1) END;
+END
+"""
+QUERY_WORDS = """
+CREATE OR REPLACE FUNCTION query_words(languages text[], question text) RETURNS SETOF text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    WITH read AS MATERIALIZED (
+        SELECT place, words(name::regconfig, question) AS w FROM unnest(languages) WITH ORDINALITY AS l (name, place)
+    ), kept AS (
+        SELECT at FROM (SELECT w FROM read ORDER BY {said}, place LIMIT 1) AS own, unnest(own.w) AS u,
+             unnest(u.positions) AS at
+    )
+    SELECT DISTINCT u.lexeme FROM read, unnest(read.w) AS u
+    WHERE EXISTS (SELECT FROM unnest(u.positions) AS at WHERE at IN (SELECT at FROM kept));
+END
+"""
+SAID = "(SELECT count(DISTINCT at) FROM unnest(w) AS u, unnest(u.positions) AS at)"
+SAID_BEFORE = "words_length(w)"
+
+# What is stored already loses its accents here; the second forms of its words come with `memory-plugin reindex
+# --words`, for the languages of a tenant are known to the programs alone. A downgrade leaves it so.
+FOLD_STORED = f"""
+DO $body$
+DECLARE
+    tenants text[];
+BEGIN
+    WITH accented AS MATERIALIZED (
+        SELECT tenant_id, id, kind, ({UNACCENTED.format("lexemes::text")})::tsvector AS lexemes
+        FROM passages WHERE lexemes::text ~ '{ACCENTED}'
+    ), folded AS (
+        UPDATE passages p
+        SET lexemes = a.lexemes, keys = term_keys(a.tenant_id, a.kind, a.lexemes),
+            weights = words_weights(a.lexemes, CASE a.kind WHEN 1 THEN 12 WHEN 2 THEN 16 ELSE 100 END)
+        FROM accented a WHERE p.tenant_id = a.tenant_id AND p.id = a.id
+        RETURNING p.tenant_id
+    )
+    SELECT array_agg(DISTINCT tenant_id) INTO tenants FROM folded;
+    DELETE FROM term_statistics WHERE tenant_id = ANY (tenants);
+    INSERT INTO term_statistics (tenant_id, kind, term, passages)
+    SELECT tenant_id, kind, term_id(lexeme), count(DISTINCT id) FROM passages, unnest(lexemes)
+    WHERE tenant_id = ANY (tenants) GROUP BY 1, 2, 3;
+END $body$
+"""
+
 # forwards, and what takes it back (None where dropping something else does)
-STEPS: tuple[tuple[str | None, str | None], ...] = ()
+STEPS: tuple[tuple[str | None, str | None], ...] = (
+    (CHECKED_TENANT, "DROP FUNCTION checked_tenant(text)"),
+    (PLAIN_WORDS, "DROP FUNCTION plain_words(regconfig, text)"),
+    (FOLDED_WORDS, "DROP FUNCTION folded_words(regconfig, text)"),
+    (WORDS, WORDS_BEFORE),
+    (WORDS_OF.replace("{said}", SAID), WORDS_OF.replace("{said}", SAID_BEFORE)),
+    (QUERY_WORDS.replace("{said}", SAID), QUERY_WORDS.replace("{said}", SAID_BEFORE)),
+    (FOLD_STORED, None),
+)
 
 
 def upgrade() -> None:
