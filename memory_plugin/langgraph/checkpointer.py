@@ -33,6 +33,7 @@ from memory_plugin.errors import InvalidInputError
 from memory_plugin.jsonable import clean_text, dumps_exact
 from memory_plugin.langgraph.assemble import tuple_of, tuples_of
 from memory_plugin.langgraph.buffer import buffer_of, is_own_channel
+from memory_plugin.langgraph.clock import follow
 from memory_plugin.langgraph.codec import ValueCodec, drop_secrets
 from memory_plugin.langgraph.faces import FacedSaver
 from memory_plugin.langgraph.known import KnownInside, KnownMessages, KnownThread
@@ -144,7 +145,10 @@ class ConversationSaver(FacedSaver):
         if row is not None and row.kept and known.generation != generation:
             # what was held, and so left out, was dropped meanwhile
             row = await self._core.checkpoints.get(thread_id, namespace, checkpoint_id)
-        return None if row is None else tuple_of(self._codec, row, known)
+        if row is None:
+            return None
+        follow(row.checkpoint_id)
+        return tuple_of(self._codec, row, known)
 
     async def alist(
         self,
@@ -173,6 +177,7 @@ class ConversationSaver(FacedSaver):
         codec = self._codec
         async for page in self._core.checkpoints.list(wanted):
             for each in tuples_of(codec, page):
+                follow(each.config["configurable"]["checkpoint_id"])
                 yield each
 
     def _metadata_filter(self, filter: Mapping[str, Any]) -> dict[str, str]:
