@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from memory_plugin.cli import (
+    backup,
     carrying,
     conversations,
     doctor,
@@ -170,6 +171,7 @@ app.add_typer(extraction.proposals, name="proposals")
 app.add_typer(prune.app)
 app.add_typer(reindex.app)
 app.add_typer(conversations.app, name="conversations")
+app.add_typer(backup.app)
 app.add_typer(references.app, name="references")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(carrying.imports, name="import")
