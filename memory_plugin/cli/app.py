@@ -20,6 +20,7 @@ from memory_plugin.cli import (
     extraction,
     facts,
     forgetting,
+    mcp_config,
     migrate,
     programs,
     prune,
@@ -170,9 +171,10 @@ app.add_typer(extraction.app)
 app.add_typer(extraction.proposals, name="proposals")
 app.add_typer(prune.app)
 app.add_typer(reindex.app)
-app.add_typer(conversations.app, name="conversations")
 app.add_typer(backup.app)
+app.add_typer(conversations.app, name="conversations")
 app.add_typer(references.app, name="references")
+app.add_typer(mcp_config.app, name="mcp")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(carrying.imports, name="import")
 app.add_typer(carrying.exports, name="export")
