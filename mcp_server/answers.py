@@ -14,6 +14,7 @@ from mcp_server.render import date, fit, label
 from mcp_server.results import (
     DATA_NOTICE,
     FLAGGED_NOTICE,
+    WORDS_ONLY,
     Added,
     ConversationList,
     ConversationResult,
@@ -36,7 +37,7 @@ from memory_plugin.instruction_signs import reads_like_instruction
 from memory_plugin.types import HIT_KINDS, Source
 
 if TYPE_CHECKING:
-    from memory_plugin.types import Conversation, Hit, Message
+    from memory_plugin.types import Conversation, Hit, Hits, Message
 
 
 R = TypeVar("R", Recalled, References)
@@ -63,8 +64,8 @@ async def recall(
     )
     if not hits:
         nothing = "Nothing is remembered about this. Other words may find more; otherwise ask the user."
-        return Recalled(notice=nothing, results=[])
-    return _ranked(Recalled, [_found(hit) for hit in hits], max_tokens)
+        return Recalled(notice=nothing + _how_searched(hits), results=[])
+    return _ranked(Recalled, [_found(hit) for hit in hits], max_tokens, _how_searched(hits))
 
 
 async def search_references(
@@ -76,15 +77,20 @@ async def search_references(
     )
     if not hits:
         nothing = "No passage of the stored documents matches this. Other words may find more."
-        return References(notice=nothing, results=[])
-    return _ranked(References, [Passage(**_about(hit)) for hit in hits], max_tokens)
+        return References(notice=nothing + _how_searched(hits), results=[])
+    return _ranked(References, [Passage(**_about(hit)) for hit in hits], max_tokens, _how_searched(hits))
 
 
-def _ranked(answer: type[R], found: Sequence[Any], max_tokens: int) -> R:
+def _how_searched(hits: Hits) -> str:
+    """That meaning had no part in a search; in the notice, so that the schemas need no field for it."""
+    return f" {WORDS_ONLY}" if hits.words_only is not None else ""
+
+
+def _ranked(answer: type[R], found: Sequence[Any], max_tokens: int, how: str) -> R:
     def build(count: int, characters: int) -> R:
         kept = [each.cut(characters) for each in found[:count]]
         return answer(
-            notice=_notice(kept),
+            notice=_notice(kept) + how,
             results=kept,
             truncated=kept != found,
             omitted=len(found) - len(kept) or None,

@@ -19,6 +19,7 @@ from mcp_server.server import INSTRUCTIONS
 from memory_plugin.core import MemoryCore
 from memory_plugin.fencing import FENCE
 from tests.conftest import run_sql, with_database
+from tests.test_vector_spaces import Topics
 
 ERAS = {"auto": "2026-07-28", "legacy": "2025-11-25"}
 TOOLS = {
@@ -201,6 +202,33 @@ async def test_passages_carry_a_source_to_cite_and_an_address_to_read(alice: Mem
     assert "Tea guide" in passage["source"] and "https://tea.example/guide" in passage["source"]
     assert "80 degrees" in passage["text"] and read["text"] == passage["text"]
     assert "80 degrees" in resource.contents[0].text
+
+
+async def test_a_search_by_words_alone_says_so(alice: MemoryCore, era: str) -> None:
+    await alice.remember("Alice drinks green tea")
+    await alice.references.add(text="Green tea is brewed at 80 degrees.", title="Tea guide")
+    async with connected(alice, era) as client:
+        answers = [
+            await call(client, tool, query=query)
+            for tool in ("recall", "search_references")
+            for query in ("green tea", "zebra")
+        ]
+        listed = await client.list_tools()
+    assert [bool(answer["results"]) for answer in answers] == [True, False, True, False]
+    for answer in answers:
+        assert answer["notice"].endswith("Searched by words only.")
+    assert "words_only" not in listed.model_dump_json()
+
+
+async def test_a_search_by_meaning_says_nothing_of_words(alice: MemoryCore) -> None:
+    await alice.remember("Alice drinks green tea")
+    async with (
+        MemoryCore.open(alice.database.url, user_id="alice", embeddings=Topics("meaning")) as meaning,
+        connected(meaning) as client,
+    ):
+        await meaning.indexed()
+        found = await call(client, "recall", query="what tea does she drink?")
+    assert found["results"] and "words" not in found["notice"]
 
 
 async def test_a_forgotten_memory_is_gone_for_recall_and_kept_in_history(alice: MemoryCore, era: str) -> None:

@@ -252,6 +252,9 @@ class Results(Answered):
     """What was found, the best first."""
 
     results: list[Found]
+    words_only: str | None = Field(
+        default=None, description="why meaning had no part in the search, as without an embedder; null when it had"
+    )
 
 
 # -- conversations

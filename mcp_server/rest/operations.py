@@ -152,7 +152,7 @@ async def recall(caller: Caller, asked: models.Recall) -> models.Results:
         until=asked.until,
         limit=asked.limit,
     )
-    return models.Results(results=[_found(hit) for hit in hits])
+    return models.Results(results=[_found(hit) for hit in hits], words_only=hits.words_only)
 
 
 async def search_references(caller: Caller, asked: models.SearchReferences) -> models.Results:
@@ -161,7 +161,7 @@ async def search_references(caller: Caller, asked: models.SearchReferences) -> m
     hits = await caller.core.search_references(
         asked.query, user_id=caller.user_id, collection=asked.collection, limit=asked.limit
     )
-    return models.Results(results=[_found(hit) for hit in hits])
+    return models.Results(results=[_found(hit) for hit in hits], words_only=hits.words_only)
 
 
 def _found(hit: Hit) -> models.Found:
