@@ -15,6 +15,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.util import greenlet_spawn
 
 from memory_plugin.db import dialect
+from memory_plugin.db.keepalive import keep_alive
 from memory_plugin.db.pool import LoopPool
 from memory_plugin.db.repeating import Patience
 from memory_plugin.db.translation import DRIVER_ERRORS, POOLER_STATES, Progress, translate
@@ -135,11 +136,13 @@ class Connections:
 
     async def _connect(self) -> Connection:
         try:
-            return await asyncpg.connect(self._url, **self._arguments)
+            connection: Connection = await asyncpg.connect(self._url, **self._arguments)
         except ssl.SSLCertVerificationError:
             raise  # a ValueError too
         except ValueError as error:
             raise ConfigurationError(f"The database URL cannot be read: {error}.") from error
+        keep_alive(connection)
+        return connection
 
     async def alone(self) -> Connection:
         """A connection outside of the pool, which the caller closes."""
