@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from mcp import MCPError
 from mcp.server import MCPServer
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
 from mcp.types import INVALID_PARAMS, GetPromptResult, Icon, InputRequiredResult, RequestParams
@@ -18,6 +18,15 @@ from mcp_server.access import CoreAccess
 from mcp_server.resources import MIME_TYPE, Fixed, read_fixed
 
 P = TypeVar("P", bound=RequestParams)
+
+
+async def lists_stay(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Say that the lists never change; the library concludes from streams of notices that they do."""
+    result = await call_next(ctx)
+    if ctx.method == "server/discover" and isinstance(result, dict):
+        for offered in ("tools", "prompts", "resources"):
+            result["capabilities"].get(offered, {}).pop("listChanged", None)
+    return result
 
 
 class MemoryServer(MCPServer[CoreAccess]):

@@ -24,6 +24,7 @@ from mcp.types import (
     INVALID_PARAMS,
     EmptyResult,
     SubscribeRequestParams,
+    SubscriptionFilter,
     SubscriptionsListenRequestParams,
     SubscriptionsListenResult,
     UnsubscribeRequestParams,
@@ -68,6 +69,9 @@ class Notices:
         """
         caller = await _caller(ctx)
         addresses = list(dict.fromkeys(params.notifications.resource_subscriptions or ()))
+        # the lists of tools, prompts and resources never change: nothing is promised of them
+        only = SubscriptionFilter(resource_subscriptions=addresses)
+        params = params.model_copy(update={"notifications": only})
         if len(addresses) > MAX_ADDRESSES:
             raise MCPError(code=INVALID_PARAMS, message=f"A stream watches at most {MAX_ADDRESSES} addresses.")
         bus = _OneStream()

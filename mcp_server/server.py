@@ -18,7 +18,7 @@ from mcp.types import CompleteRequestParams, Icon
 from mcp_server.access import CoreAccess, already_open
 from mcp_server.completion import complete
 from mcp_server.http import add_health
-from mcp_server.memory_server import MemoryServer
+from mcp_server.memory_server import MemoryServer, lists_stay
 from mcp_server.notices import Notices, methods
 from mcp_server.prompts import add_prompts
 from mcp_server.resources import add_templates, fixed_resources
@@ -132,7 +132,7 @@ def build_server(
             },
             request_state_security=None if state_key is None else RequestStateSecurity(keys=[state_key]),
             subscriptions=False,
-            middleware=[open_behind_first_answer],
+            middleware=[open_behind_first_answer, lists_stay],
         )
     server.fixed, server.fixed_icons = fixed_resources(offer), ICONS
     add_templates(server, ICONS)

@@ -450,13 +450,14 @@ def with_sessions(server: MemoryServer) -> None:
 
 
 async def main() -> None:
-    """Serve as `memory-mcp --http` does; the arguments are its own."""
+    """Serve as `memory-mcp --http` does; the arguments are its own, and `--sessions`."""
     warnings.simplefilter("ignore", MCPDeprecationWarning)
-    settings = parse(["--http", *sys.argv[1:]])
+    settings = parse(["--http", *(word for word in sys.argv[1:] if word != "--sessions")])
     access = CoreAccess(lambda: open_configured(settings))
     server = build_server(access, state_key=settings.state_key(), sessions=False)
     add_fixtures(server)
-    with_sessions(server)
+    if "--sessions" in sys.argv:
+        with_sessions(server)
     await serve_http(server, access, listen(settings.host, settings.port), settings)
 
 

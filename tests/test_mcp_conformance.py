@@ -1,0 +1,154 @@
+"""The protocol's own conformance suite against the server; `make conformance` runs it.
+
+Three servers: the project's with what the suite asks for and connections that last, the same as production serves
+it, and the plain production server. What the last two cannot show is listed and explained beside `GAPS`: a gap that
+is not listed fails, and so does one listed that has healed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from memory_plugin.core import MemoryCore
+from tests import npm_tools
+from tests.http_server import own_database
+from tests.test_mcp_transports import ROOT, environment
+
+pytestmark = pytest.mark.npm
+
+REVISIONS = ("2025-11-25", "2026-07-28")
+SERVERS = {
+    "sessions": ("tests.conformance_server", "--sessions"),
+    "fixtures": ("tests.conformance_server",),
+    "production": ("mcp_server", "--http"),
+}
+GAPS = ROOT / "tests" / "data" / "mcp-conformance"
+PAGE = ROOT / "docs" / "reference" / "mcp-conformance.md"
+RUNS = [(server, revision) for server in SERVERS for revision in REVISIONS]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the suite found."""
+
+    status: int
+    printed: str
+    statuses: dict[str, list[str]]
+    required: list[str]
+
+    def passed(self, scenario: str) -> bool:
+        return not {"FAILURE", "WARNING"} & set(self.statuses[scenario])
+
+    def summary(self) -> tuple[str, str]:
+        """Required scenarios and their checks, how many of how many pass."""
+        checks = [status for name in self.required for status in self.statuses[name]]
+        counted = [status for status in checks if status in {"SUCCESS", "FAILURE", "WARNING"}]
+        passing = sum(map(self.passed, self.required))
+        return f"{passing} of {len(self.required)}", f"{counted.count('SUCCESS')} of {len(counted)}"
+
+
+@contextmanager
+def served(module: str, *arguments: str, url: str) -> Iterator[str]:
+    """A process that serves on a free port; its address."""
+    command = [sys.executable, "-m", module, *arguments, "--port", "0", "--user", "alice"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(MEMORY_DATABASE_URL=url), stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            address = re.search(r"http://\S+/mcp", line)
+            assert address is not None, line + process.stderr.read()
+            yield address[0]
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
+
+
+def suite(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    program = npm_tools.MODULES / npm_tools.CONFORMANCE / "dist" / "index.js"
+    return subprocess.run(
+        [npm_tools.node(), str(program), *arguments],
+        env=npm_tools.environment(home),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def required(revision: str) -> list[str]:
+    """The scenarios that a server has to pass, by the suite's own list."""
+    listed = (npm_tools.MODULES / npm_tools.CONFORMANCE / "requirements" / f"{revision}.yaml").read_text()
+    section = re.search(r"^server:\n((?:  - .*\n)+)", listed, re.MULTILINE)
+    assert section is not None
+    return re.findall(r"- (\S+)", section[1])
+
+
+def run(server: str, revision: str, url: str, folder: Path) -> Run:
+    """Run the suite, against what is known to be missing where something is."""
+    gaps = GAPS / f"{server}-{revision}.yml"
+    known = ["--expected-failures", str(gaps)] if gaps.exists() else []
+    done = suite("server", "--url", url, "--requirements", revision, "-o", str(folder), *known, home=folder)
+    statuses = {}
+    for checks in folder.glob("server-*/checks.json"):
+        name = re.sub(r"-\d{4}-\d\d-\d\dT[\d-]+Z$", "", checks.parent.name).removeprefix("server-")
+        statuses[name] = [check["status"] for check in json.loads(checks.read_text())]
+    return Run(done.returncode, done.stdout + done.stderr, statuses, required(revision))
+
+
+@pytest.fixture(scope="module")
+def runs(
+    server_url: str, template: str, worker_id: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], Run]:
+    """The suite against each server and each set of requirements; they mostly wait, so all at once."""
+
+    async def fill(url: str) -> None:
+        async with MemoryCore.open(url, user_id="alice", embeddings=False) as core:
+            await core.remember("Alice drinks green tea")
+
+    with ExitStack() as stack, ThreadPoolExecutor(len(RUNS)) as pool:
+        url = stack.enter_context(own_database(server_url, template, f"conformance_{worker_id}"))
+        asyncio.run(fill(url))
+        addresses = {name: stack.enter_context(served(*command, url=url)) for name, command in SERVERS.items()}
+        folder = tmp_path_factory.mktemp("conformance")
+        waiting = {}
+        for server, revision in RUNS:
+            own = folder / f"{server}-{revision}"
+            own.mkdir()
+            waiting[server, revision] = pool.submit(run, server, revision, addresses[server], own)
+        return {key: each.result() for key, each in waiting.items()}
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_every_required_scenario_passes(runs: dict[tuple[str, str], Run], revision: str) -> None:
+    """Without a warning, too."""
+    found = runs["sessions", revision]
+    assert found.status == 0, found.printed
+    assert [name for name in found.required if not found.passed(name)] == []
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("server", ["fixtures", "production"])
+def test_the_gaps_are_those_that_are_listed(runs: dict[tuple[str, str], Run], server: str, revision: str) -> None:
+    found = runs[server, revision]
+    assert found.status == 0, found.printed[found.printed.index("=== SUMMARY") :]
+
+
+def test_the_page_tells_what_was_found(runs: dict[tuple[str, str], Run]) -> None:
+    page = PAGE.read_text()
+    assert f"{npm_tools.CONFORMANCE}@{npm_tools.PACKAGES[npm_tools.CONFORMANCE]}" in page
+    for (server, revision), found in runs.items():
+        scenarios, checks = found.summary()
+        assert f"| `{server}` | {revision} | {scenarios} | {checks} |" in page, (server, revision, scenarios, checks)
