@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum 
 USERS  := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 JOBS   ?= 2
 
-.PHONY: help demo test lint types contracts docstrings wheel check bench clean
+.PHONY: help demo test lint types contracts docstrings wheel mcpb check bench clean
 
 help: ## show what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -32,6 +32,9 @@ docstrings: $(STAMP) ## every public name says what it means
 
 wheel: $(STAMP) ## build the wheel and try it in an empty environment
 	$(BIN)/python tests/try_wheel.py
+
+mcpb: $(STAMP) ## build dist/memory-mcp.mcpb, which desktop clients install by themselves
+	@$(BIN)/python -m mcp_server.bundle
 
 check: test lint types contracts docstrings wheel ## all that CI checks
 

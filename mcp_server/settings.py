@@ -51,7 +51,7 @@ environment:
   MEMORY_DATA_DIR                                      where the embedded database keeps its data
   MEMORY_EMBEDDINGS                                    provider:model, or none to search by words alone
   MEMORY_MCP_LOG_LEVEL                                 the same as --log-level
-  MEMORY_MCP_ADD_REFERENCES                            the same as --add-references (set to 1)
+  MEMORY_MCP_READ_ONLY, MEMORY_MCP_ADD_REFERENCES      the same as --read-only, --add-references (set to 1)
   MEMORY_MCP_TOKENS, MEMORY_MCP_PUBLIC_URL,            the same as --tokens (set to 1), --public-url,
   MEMORY_MCP_OAUTH_ISSUER, MEMORY_MCP_OAUTH_AUDIENCE   --oauth-issuer, --oauth-audience
 """
@@ -224,11 +224,16 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     whose.add_argument(
         "--user", metavar="ID", help="the user whose memory it is; without it, everybody's in the tenant"
     )
-    whose.add_argument("--read-only", action="store_true", help="offer nothing that changes anything")
+    whose.add_argument(
+        "--read-only",
+        action="store_true",
+        default=_is_set(environment, "MEMORY_MCP_READ_ONLY"),
+        help="offer nothing that changes anything",
+    )
     whose.add_argument(
         "--add-references",
         action="store_true",
-        default=environment.get("MEMORY_MCP_ADD_REFERENCES", "").lower() in {"1", "true", "yes", "on"},
+        default=_is_set(environment, "MEMORY_MCP_ADD_REFERENCES"),
         help="let the assistant store documents too",
     )
     how = parser.add_argument_group("how it is served")
@@ -252,7 +257,7 @@ def _add_network(group: argparse._ArgumentGroup, environment: Mapping[str, str])
     group.add_argument(
         "--tokens",
         action="store_true",
-        default=environment.get("MEMORY_MCP_TOKENS", "").lower() in {"1", "true", "yes", "on"},
+        default=_is_set(environment, "MEMORY_MCP_TOKENS"),
         help="require a bearer token, made by memory-plugin tokens create",
     )
     group.add_argument(
@@ -298,6 +303,10 @@ def _add_network(group: argparse._ArgumentGroup, environment: Mapping[str, str])
     group.add_argument(
         "--oauth-tenant-claim", metavar="NAME", help="the claim that names the tenant (default: the server's tenant)"
     )
+
+
+def _is_set(environment: Mapping[str, str], name: str) -> bool:
+    return environment.get(name, "").lower() in {"1", "true", "yes", "on"}
 
 
 def _port(text: str) -> int:
