@@ -34,7 +34,7 @@ from memory_plugin.validation import (
 if TYPE_CHECKING:
     from memory_plugin.capabilities.conversations import Conversations
     from memory_plugin.capabilities.memories import Memories
-    from memory_plugin.capabilities.passages import Passages
+    from memory_plugin.capabilities.passages import Passages, Reading
     from memory_plugin.capabilities.references import ReferenceRow, References
 
 K = TypeVar("K")
@@ -101,10 +101,10 @@ class Recall:
         conditions = self._conditions(numbers, namespace, filter, collection, scope.as_of)
         if not text.strip() or size == 0 or not numbers:
             return Hits()
-        await self._passages.catch_up()
         chosen = weights or self._weights
-        question, plain, names = await self._read(text, numbers, scope)
-        vector, words_only = await self._embed(plain)
+        reading = await self._read(text, numbers, scope)
+        question, plain = await self._understood(text, numbers, scope, reading)
+        vector, words_only = await self._embed(plain, reading)
         candidates = await self._passages.search(
             words=text,
             vector=vector,
@@ -114,7 +114,7 @@ class Recall:
             limit=max(CANDIDATES, 2 * size),
             surroundings=SURROUNDINGS if MESSAGE in numbers else 0,
             time_words=await self._passages.time_words(TIME_WORDS) if question.asks_when else None,
-            names=names,
+            reading=reading,
         )
         ranked = [each for each in fuse(candidates, chosen, question) if each.score > 0]
         wanted = size if rerank is None else max(size, DEPTH)
@@ -123,26 +123,37 @@ class Recall:
             hits = (await reranked(rerank, text, hits))[:size]
         return Hits(hits if explain else map(_without_silence, hits), words_only=words_only)
 
-    async def _read(self, text: str, kinds: Sequence[int], scope: Scope) -> tuple[Question, str, set[str]]:
-        """The question with its cues, its text without the names of those who speak in the scope, and the names.
+    async def _read(self, text: str, kinds: Sequence[int], scope: Scope) -> Reading:
+        """What the index knows of the question, once everything that was written is in it."""
+        asked_for = possible_names(text) if MESSAGE in kinds else []
+        reading = await self._passages.read(text, kinds, scope=scope, asked_for=asked_for)
+        if reading.is_pending:
+            await self._passages.catch_up()
+            reading = await self._passages.read(text, kinds, scope=scope, asked_for=asked_for)
+        return reading
+
+    async def _understood(
+        self, text: str, kinds: Sequence[int], scope: Scope, reading: Reading
+    ) -> tuple[Question, str]:
+        """The question with its cues, and its text without the names of those who speak in the scope.
 
         A name pulls in all that mentions the name, whatever the question was; who spoke is a signal
         of its own.
         """
         if MESSAGE not in kinds:
-            return read_question(text), text, set()
-        names = await self._passages.speakers(possible_names(text), scope)
+            return read_question(text), text
+        names = reading.speakers
         periods = await periods_of(text, scope.as_of or datetime.now(UTC))
-        known = {*names.keys(), *names.values()}
-        plain = strip_names(text, known) if names else text
-        return read_question(text, speakers=list(names), periods=periods), plain, known
+        plain = strip_names(text, {*names.keys(), *names.values()}) if names else text
+        return read_question(text, speakers=list(names), periods=periods), plain
 
-    async def _embed(self, text: str) -> tuple[list[float] | None, str | None]:
+    async def _embed(self, text: str, reading: Reading) -> tuple[list[float] | None, str | None]:
         """The query's vector, or None and why words alone must do."""
         if self._passages.embedder is None:
             return None, "This store has no embedder."
         try:
-            await self._passages.fill_at_once()
+            if reading.is_waiting:
+                await self._passages.fill_at_once()
             vector = await self._passages.embed_query(text)
         except EmbeddingError as error:
             self.embedding_error = error

@@ -70,7 +70,8 @@ async def test_the_numbers_of_a_queries_terms_are_looked_up_one_by_one(words_onl
         "SELECT 'default', 1, place, 1 FROM generate_series(1, 3000) AS place"
     )
     plan = await database.fetch(
-        "EXPLAIN " + passages._terms, "default", passages.languages.setting, "walrus beach", [1, 2, 3], ""
+        "EXPLAIN " + passages._read,
+        *("default", passages.languages.setting, "walrus beach", [1, 2, 3], [], None, None, "-1", []),
     )
     text = "\n".join(row[0] for row in plan)
     assert "(term = t.term)" in text

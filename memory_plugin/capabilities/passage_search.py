@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from memory_plugin.capabilities.nearest import Nearest
 from memory_plugin.capabilities.vectors import Space
-from memory_plugin.db.database import Database, Record
+from memory_plugin.db.database import Database
 
 MEMORY: Literal[1] = 1
 MESSAGE: Literal[2] = 2
@@ -91,6 +91,18 @@ class Scope:
     until: datetime | None = None
     as_of: datetime | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it leaves every side open."""
+        return self == _OPEN
+
+
+_OPEN = Scope()
+
+Term = Mapping[str, Any]
+"""A lexeme of a query: `lexeme`, its `term` (see `term_id`), `kind`; of that kind's `passages`, how many are
+`containing` it; and whether it `is_name` of somebody who speaks."""
+
 
 def inverse_document_frequency(passages: int, containing: int) -> float:
     """BM25's weight of a term: ln(1 + (N - n + 0.5) / (n + 0.5)), never negative."""
@@ -110,9 +122,12 @@ class SearchBuilder:
         vector: Sequence[float] | None = None,
         space: Space | None = None,
         depth: int | None = None,
+        sizes: Mapping[int, int] | None = None,
     ) -> None:
         self._database = database
         self._scope = scope
+        self._sizes = sizes if sizes is not None and scope.is_open else {}
+        self._bound: dict[str, str] = {}
         self._arguments: list[Any] = [tenant, limit]
         self._weights: dict[int, str] = {}
         self._messages: str | None = None
@@ -124,62 +139,103 @@ class SearchBuilder:
         from memory_plugin.embedding import vector_text
 
         wanted = self._arguments[1] if depth is None else depth
-        return Nearest(space, tenant, query=self._bind(vector_text(vector)), depth=wanted)
+        return Nearest(space, tenant, query=self._bind(vector_text(vector)), depth=wanted, complete=depth is not None)
 
     def _bind(self, value: Any) -> str:
         self._arguments.append(value)
         return f"${len(self._arguments)}"
 
+    def _side(self, name: str, type_: str) -> str:
+        """A side of the scope as a parameter, bound once; "NULL" where it is open."""
+        value = getattr(self._scope, name)
+        if value is None:
+            return f"NULL::{type_}"
+        if name not in self._bound:
+            self._bound[name] = self._bind(value)
+        return f"{self._bound[name]}::{type_}"
+
     def add(
         self,
         kind: int,
-        terms: Sequence[Record],
+        terms: Sequence[Term],
         condition: tuple[str, list[Any]] | None,
     ) -> None:
         """The arms of one kind: by words where it has terms, by meaning where there is a vector."""
-        filters = self._filters(kind, condition)
+        wanted = None
+        if condition is not None:
+            text, values = condition
+            wanted = "(" + text.format(*(self._bind(value) for value in values)) + ")"
+        filters = self._filters(kind, wanted)
         if kind == MESSAGE:
             self._messages = filters
         if terms:
-            weights = {row["term"]: _rarity(row, kind) for row in terms}
-            query = ",".join(f"{term}:{weight:.6g}" for term, weight in sorted(weights.items()) if weight > 0)
-            bound = self._bind(f"{{{query}}}/{SPARSE_SIZE}")
-            self._weights[kind] = bound
-            keys = ",".join(str(self._key(term, kind)) for term in nominating(terms))
-            matching = self._bind(f"{{{keys}}}")
-            self.arms.append(
-                f"(SELECT p.id FROM {{s}}.passages p WHERE {filters} AND p.keys && {matching}::text::int4[] "
-                f"ORDER BY p.weights <#> (SELECT {bound}::text::sparsevec), p.id LIMIT $2)"
-            )
+            self.arms.append(self._by_words(kind, terms, wanted))
         if self._nearest is not None:
-            self.arms.append(self._nearest.arm(kind, filters, has_parts=kind == MEMORY))
+            size = self._sizes.get(kind) if condition is None else None
+            seen = self._filters(kind, wanted, counted=True)
+            self.arms.append(self._nearest.arm(kind, filters, has_parts=kind == MEMORY, seen=seen, size=size))
+
+    def _by_words(self, kind: int, terms: Sequence[Term], condition: str | None) -> str:
+        """The best passages of a kind by BM25, by the function that may use the index of words."""
+        weights = {row["term"]: _rarity(row, kind) for row in terms}
+        query = ",".join(f"{term}:{weight:.6g}" for term, weight in sorted(weights.items()) if weight > 0)
+        bound = self._bind(f"{{{query}}}/{SPARSE_SIZE}")
+        self._weights[kind] = bound
+        keys = ",".join(str(self._key(term, kind)) for term in nominating(terms))
+        matching = self._bind(f"{{{keys}}}")
+        of_all = kind == REFERENCE
+        sides = ", ".join(
+            (
+                self._side("user_id", "text"),
+                # what belongs to nobody in particular is everyone's; a conversation never is
+                str(kind != MESSAGE).lower(),
+                "NULL" if of_all else self._side("thread_id", "text"),
+                self._side("since", "timestamptz"),
+                self._side("until", "timestamptz"),
+                "NULL" if of_all else self._side("as_of", "timestamptz"),
+            )
+        )
+        limit = "$2" if condition is None else "NULL"
+        found = (
+            f"{{s}}.found_by_words($1, {kind:d}::smallint, {matching}::text::int4[], {bound}::text::sparsevec, "
+            f"{limit}::integer, {sides})"
+        )
+        if condition is None:
+            return f"(SELECT id FROM {found})"
+        return (
+            f"(SELECT p.id FROM {found} n CROSS JOIN {_PASSAGE} p WHERE {condition} "
+            "ORDER BY n.score DESC, p.id LIMIT $2)"
+        )
 
     def _key(self, term: int, kind: int) -> int:
         """What `term_keys` gives for the term, as a signed number of 32 bits."""
         key = term ^ (self._salt ^ kind)
         return key - (1 << 32) if key >= 1 << 31 else key
 
-    def _filters(self, kind: int, condition: tuple[str, list[Any]] | None) -> str:
+    def _filters(self, kind: int, condition: str | None, *, counted: bool = False) -> str:
+        """What a passage `p` must fulfil to be seen.
+
+        Args:
+            counted: only to see how many there are, about: without what keeps that from being read from an index.
+        """
         scope = self._scope
         parts = ["p.tenant_id = $1", f"p.kind = {kind:d}"]
         if scope.user_id is not None:
-            own = f"p.user_id = {self._bind(scope.user_id)}"
-            # what belongs to nobody in particular is everyone's; a conversation never is
+            own = f"p.user_id = {self._side('user_id', 'text')}"
             parts.append(own if kind == MESSAGE else f"({own} OR p.user_id IS NULL)")
         if scope.thread_id is not None and kind != REFERENCE:
-            parts.append(f"p.thread_id = {self._bind(scope.thread_id)}")
+            parts.append(f"p.thread_id = {self._side('thread_id', 'text')}")
         if scope.since is not None:
-            parts.append(f"p.said_at >= {self._bind(scope.since)}")
+            parts.append(f"p.said_at >= {self._side('since', 'timestamptz')}")
         if scope.until is not None:
-            parts.append(f"p.said_at < {self._bind(scope.until)}")
+            parts.append(f"p.said_at < {self._side('until', 'timestamptz')}")
         if scope.as_of is not None and kind != REFERENCE:
-            moment = self._bind(scope.as_of)
+            moment = self._side("as_of", "timestamptz")
             parts.append(f"p.said_at <= {moment} AND (p.live_until IS NULL OR p.live_until > {moment})")
-        else:
+        elif not counted:
             parts.append("p.live_until IS NULL")
         if condition is not None:
-            text, values = condition
-            parts.append("(" + text.format(*(self._bind(value) for value in values)) + ")")
+            parts.append(condition)
         return " AND ".join(parts)
 
     def build(self, surroundings: int, time_words: str | None) -> tuple[str, list[Any]]:
@@ -233,12 +289,12 @@ class SearchBuilder:
         )
 
 
-def _rarity(term: Record, kind: int) -> float:
+def _rarity(term: Term, kind: int) -> float:
     rarity = inverse_document_frequency(term["passages"], term["containing"])
     return min(rarity, NAME_RARITY) if kind == MESSAGE and term["is_name"] else rarity
 
 
-def nominating(terms: Sequence[Record]) -> list[int]:
+def nominating(terms: Sequence[Term]) -> list[int]:
     """The terms that nominate candidates: the rarest, within the budget of matching rows."""
     chosen: list[int] = []
     among = max((row["passages"] for row in terms), default=0)

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import orjson
+
 from memory_plugin.capabilities.languages import Languages, of_tenant
 from memory_plugin.capabilities.passage_index import IndexStatements
 from memory_plugin.capabilities.passage_search import (
@@ -29,10 +31,11 @@ from memory_plugin.capabilities.passage_search import (
     Candidate,
     Scope,
     SearchBuilder,
+    Term,
     inverse_document_frequency,
 )
 from memory_plugin.capabilities.vectors import QueryVector, Vectors, model_id
-from memory_plugin.db.database import Database, Record, Repeat
+from memory_plugin.db.database import Database, Repeat
 from memory_plugin.db.joined import apart
 
 if TYPE_CHECKING:
@@ -55,6 +58,25 @@ _ANYTHING = Scope()
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What the index knows of a question before it is searched for.
+
+    Attributes:
+        is_pending: something that was written waits for the index by words.
+        is_waiting: passages wait for their vector in the space that is searched.
+        speakers: the names in it that somebody's name begins with who speaks within the scope, with that name.
+        sizes: how many passages there are, by kind.
+        terms: the lexemes of the question, for each kind.
+    """
+
+    is_pending: bool
+    is_waiting: bool
+    speakers: dict[str, str]
+    sizes: dict[int, int]
+    terms: Sequence[Term]
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """What waits for the index: queue rows for words, passages without a vector."""
 
@@ -62,37 +84,33 @@ class Backlog:
     vectors: int
 
 
-_QUERY_TERMS = """
-WITH terms AS MATERIALIZED (
+_READ = """
+WITH who AS MATERIALIZED (
+    SELECT name, speaker FROM {s}.speakers_named($1, $5::text[], $6::text, $7::text)
+), terms AS MATERIALIZED (
     SELECT lexeme, {s}.term_id(lexeme) AS term FROM {s}.query_words({languages}, $3) AS lexeme
 ), names AS MATERIALIZED (
-    SELECT lexeme FROM {s}.query_words({languages}, nullif($5, '')) AS lexeme
+    SELECT lexeme FROM {s}.query_words({languages}, (
+        SELECT string_agg(said, ' ') FROM (SELECT name FROM who UNION SELECT speaker FROM who
+                                           UNION SELECT unnest($9::text[])) AS every (said))) AS lexeme
 )
-SELECT t.lexeme, t.term, k.kind,
-       -- a join would read all terms of the tenant: the planner expects a thousand of them in a query
-       coalesce((SELECT s.passages FROM {s}.term_statistics s
-                 WHERE s.tenant_id = $1 AND s.kind = k.kind AND s.term = t.term), 0) AS containing,
-       coalesce((SELECT c.passages FROM {s}.corpus_statistics c
-                 WHERE c.tenant_id = $1 AND c.kind = k.kind), 0) AS passages,
-       t.lexeme IN (SELECT lexeme FROM names) AS is_name
-FROM terms t
-CROSS JOIN unnest($4::smallint[]) AS k (kind)
+SELECT EXISTS (SELECT FROM {s}.index_queue WHERE tenant_id = $1) AS pending,
+       EXISTS (SELECT FROM {s}.embedding_queue WHERE tenant_id = $1 AND model_id = $8::text::integer
+               AND (not_before IS NULL OR not_before <= now())) AS waiting,
+       (SELECT json_object_agg(name, speaker) FROM who)::text AS speakers,
+       (SELECT json_object_agg(c.kind, c.passages) FROM {s}.corpus_statistics c WHERE c.tenant_id = $1)::text AS sizes,
+       (SELECT json_agg(json_build_object(
+            'lexeme', t.lexeme, 'term', t.term, 'kind', k.kind,
+            -- a join would read all terms of the tenant: the planner expects a thousand of them in a query
+            'containing', coalesce((SELECT s.passages FROM {s}.term_statistics s
+                                    WHERE s.tenant_id = $1 AND s.kind = k.kind AND s.term = t.term), 0),
+            'is_name', t.lexeme IN (SELECT lexeme FROM names)))
+        FROM terms t CROSS JOIN unnest($4::smallint[]) AS k (kind))::text AS terms
 """.replace("{languages}", of_tenant("$2"))
 
 _TIME_WORDS = f"""
 SELECT '{{' || string_agg(DISTINCT {{s}}.term_id(lexeme) || ':1', ',') || '}}/{SPARSE_SIZE}'
 FROM unnest({of_tenant("$2")}) AS l (name), unnest({{s}}.words(l.name::regconfig, $3))
-"""
-
-# by the first word of the name, case folded; whoever has a role for a name is no speaker (see the index)
-_SPEAKERS = """
-SELECT DISTINCT ON (given.name) given.name, found.speaker
-FROM unnest($2::text[]) AS given (name), LATERAL (
-    SELECT p.speaker FROM {s}.passages p
-    WHERE p.tenant_id = $1 AND lower(split_part(p.speaker, ' ', 1)) = lower(given.name)
-      AND p.kind = 2 AND p.speaker <> ALL (ARRAY['human', 'ai', 'tool', 'system'])
-      AND {whose} LIMIT 1
-) AS found
 """
 
 _BACKLOG = """
@@ -137,7 +155,7 @@ class Passages:
         self.languages = Languages(database, tenant=tenant, setting=language)
         self.vectors = Vectors(database, tenant=tenant, embedder=embedder, query_seconds=query_seconds)
         self._index = IndexStatements(database)
-        self._terms = database.sql(_QUERY_TERMS)
+        self._read = database.sql(_READ)
         self._time_words: str | None = None
         self._counted = False
         self._backlog = database.sql(_BACKLOG)
@@ -210,25 +228,51 @@ class Passages:
         """
         return await self.vectors.embed_query(query)
 
-    async def query_terms(self, words: str, kinds: Sequence[int], names: Iterable[str] = ()) -> Sequence[Record]:
-        """The lexemes of a query, in how many passages of each kind they stand, and whether they are of a name."""
-        return await self._database.fetch(
-            self._terms, self._tenant, self.languages.setting, words, list(kinds), " ".join(names), repeat=Repeat.READ
+    async def read(
+        self,
+        words: str,
+        kinds: Sequence[int],
+        *,
+        scope: Scope = _ANYTHING,
+        asked_for: Sequence[str] = (),
+        names: Iterable[str] = (),
+    ) -> Reading:
+        """What the index knows of a question, in one statement.
+
+        Args:
+            asked_for: words that may be the names of those who speak within the scope.
+            names: of those who speak, where they are known.
+        """
+        own = self.vectors.searched
+        row = await self._database.fetchrow(
+            self._read,
+            self._tenant,
+            self.languages.setting,
+            words,
+            list(kinds),
+            list(asked_for),
+            scope.user_id,
+            scope.thread_id,
+            "-1" if own is None else str(own),
+            list(names),
+            repeat=Repeat.READ,
+        )
+        assert row is not None  # a SELECT without FROM always has a row
+        sizes = {int(kind): size for kind, size in orjson.loads(row["sizes"] or "{}").items()}
+        terms = orjson.loads(row["terms"] or "[]")
+        for term in terms:
+            term["passages"] = sizes.get(term["kind"], 0)
+        return Reading(
+            is_pending=row["pending"],
+            is_waiting=row["waiting"] or (own is None and self.embedder is not None),
+            speakers=orjson.loads(row["speakers"] or "{}"),
+            sizes=sizes,
+            terms=terms,
         )
 
-    async def speakers(self, names: Sequence[str], scope: Scope) -> dict[str, str]:
-        """Those of the names that begin the name of somebody who speaks within the scope, with that name."""
-        if not names:
-            return {}
-        arguments: list[Any] = [self._tenant, list(names)]
-        whose = ["p.live_until IS NULL"]
-        for column, value in (("user_id", scope.user_id), ("thread_id", scope.thread_id)):
-            if value is not None:
-                arguments.append(value)
-                whose.append(f"p.{column} = ${len(arguments)}")
-        statement = self._database.sql(_SPEAKERS.replace("{whose}", " AND ".join(whose)))
-        rows = await self._database.fetch(statement, *arguments, repeat=Repeat.READ)
-        return {row["name"]: row["speaker"] for row in rows}
+    async def query_terms(self, words: str, kinds: Sequence[int], names: Iterable[str] = ()) -> Sequence[Term]:
+        """The lexemes of a query, in how many passages of each kind they stand, and whether they are of a name."""
+        return (await self.read(words, kinds, names=names)).terms
 
     async def time_words(self, words: str) -> str:
         """The words as a vector of terms, in the languages of the tenant."""
@@ -255,6 +299,7 @@ class Passages:
         time_words: str | None = None,
         names: Iterable[str] = (),
         depth: int | None = None,
+        reading: Reading | None = None,
     ) -> list[Candidate]:
         """The union of the best `limit` passages by words and by meaning, of each kind.
 
@@ -271,10 +316,14 @@ class Passages:
             names: of those who speak: common words to their messages, however rare they are elsewhere.
             depth: how many neighbours an index looks at, `limit` by default: searches with equal depths
                 see the same ones, whatever their limits. 0 looks at every vector.
+            reading: of the words, if that was done already.
         """
-        terms = await self.query_terms(words, kinds, names) if words and words.strip() else []
+        if reading is None and words and words.strip():
+            reading = await self.read(words, kinds, names=names)
+        terms = reading.terms if reading is not None else []
+        sizes = reading.sizes if reading is not None else None
         space = vector.space if isinstance(vector, QueryVector) else None
-        builder = SearchBuilder(self._database, self._tenant, scope, limit, vector, space, depth)
+        builder = SearchBuilder(self._database, self._tenant, scope, limit, vector, space, depth, sizes)
         for kind in kinds:
             of_kind = [row for row in terms if row["kind"] == kind]
             builder.add(kind, of_kind, (conditions or {}).get(kind))

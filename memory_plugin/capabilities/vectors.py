@@ -147,6 +147,14 @@ class Vectors:
             return space, guard
         return self._before, self._guards[self._before.name]
 
+    @property
+    def searched(self) -> int | None:
+        """The number of the space that a search uses now, as far as that is known without asking; else None."""
+        space = self._space
+        if space is None or not space.is_ready or time.monotonic() - self._looked_at > LOOK_AGAIN:
+            return None
+        return space.number
+
     async def _look(self, own: Space) -> None:
         """Read which spaces there are; while the own one is being built, find the one to search meanwhile."""
         rows = await self.rows()

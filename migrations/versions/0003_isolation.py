@@ -140,6 +140,83 @@ BEGIN
 END $body$
 """
 
+# The passages of one kind that a question's words name, the best first. Who sees few has all of them weighed; of
+# others the index of words leads to those with one of the keys, by itself: beside it, the planner would gather every
+# passage of the tenant from another index. Both plans hold whatever is known about the tables.
+FOUND_BY_WORDS = """
+CREATE FUNCTION found_by_words(
+    of_tenant text, of_kind smallint, matching integer[], query sparsevec, wanted integer, of_user text,
+    or_nobody boolean, of_thread text, since timestamptz, until timestamptz, as_of timestamptz
+) RETURNS TABLE (id uuid, score float8)
+LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
+SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $body$
+#variable_conflict use_column
+DECLARE
+    few CONSTANT integer := 3000;
+    seen integer;
+BEGIN
+    of_tenant := checked_tenant(of_tenant);
+    IF of_user IS NOT NULL THEN
+        SELECT count(*) INTO seen FROM (
+            (SELECT FROM passages p WHERE p.tenant_id = of_tenant AND p.kind = of_kind AND p.user_id = of_user
+             LIMIT few + 1)
+            UNION ALL
+            (SELECT FROM passages p WHERE or_nobody AND p.tenant_id = of_tenant AND p.kind = of_kind
+             AND p.user_id IS NULL LIMIT few + 1)) AS own;
+    END IF;
+    IF seen <= few THEN
+        RETURN QUERY
+        SELECT p.id, -p.distance FROM (
+            SELECT p.id, p.weights <#> query AS distance FROM passages p
+            WHERE p.tenant_id = of_tenant AND p.kind = of_kind AND p.user_id = of_user AND {seen}
+            UNION ALL
+            SELECT p.id, p.weights <#> query FROM passages p
+            WHERE or_nobody AND p.tenant_id = of_tenant AND p.kind = of_kind AND p.user_id IS NULL AND {seen}
+        ) AS p
+        WHERE p.distance < 0 ORDER BY p.distance, p.id LIMIT wanted;
+    ELSE
+        RETURN QUERY
+        SELECT p.id, -(p.weights <#> query) FROM (
+            SELECT tenant_id, id, kind, user_id, thread_id, said_at, live_until, weights FROM passages p
+            WHERE p.keys && matching OFFSET 0) AS p
+        WHERE p.tenant_id = of_tenant AND p.kind = of_kind
+          AND (of_user IS NULL OR p.user_id = of_user OR or_nobody AND p.user_id IS NULL) AND {seen}
+        ORDER BY p.weights <#> query, p.id LIMIT wanted;
+    END IF;
+END $body$
+""".replace(
+    "{seen}",
+    "(of_thread IS NULL OR p.thread_id = of_thread) AND (since IS NULL OR p.said_at >= since)"
+    " AND (until IS NULL OR p.said_at < until) AND (as_of IS NULL AND p.live_until IS NULL"
+    " OR p.said_at <= as_of AND (p.live_until IS NULL OR p.live_until > as_of))",
+)
+# The names among the given ones that somebody's name begins with who speaks there, with that name.
+SPEAKERS_NAMED = """
+CREATE FUNCTION speakers_named(of_tenant text, names text[], of_user text, of_thread text)
+RETURNS TABLE (name text, speaker text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 2
+SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $body$
+#variable_conflict use_column
+BEGIN
+    of_tenant := checked_tenant(of_tenant);
+    IF of_user IS NOT NULL THEN
+        RETURN QUERY
+        SELECT given.name, found.speaker FROM unnest(names) AS given (name), LATERAL (
+            SELECT p.speaker FROM passages p
+            WHERE p.tenant_id = of_tenant AND lower(split_part(p.speaker, ' ', 1)) = lower(given.name)
+              AND p.user_id = of_user AND p.kind = 2 AND p.speaker <> ALL (ARRAY['human', 'ai', 'tool', 'system'])
+              AND (of_thread IS NULL OR p.thread_id = of_thread) AND p.live_until IS NULL LIMIT 1) AS found;
+    ELSE
+        RETURN QUERY
+        SELECT given.name, found.speaker FROM unnest(names) AS given (name), LATERAL (
+            SELECT p.speaker FROM passages p
+            WHERE p.tenant_id = of_tenant AND lower(split_part(p.speaker, ' ', 1)) = lower(given.name)
+              AND p.kind = 2 AND p.speaker <> ALL (ARRAY['human', 'ai', 'tool', 'system'])
+              AND (of_thread IS NULL OR p.thread_id = of_thread) AND p.live_until IS NULL LIMIT 1) AS found;
+    END IF;
+END $body$
+"""
+
 # forwards, and what takes it back (None where dropping something else does)
 STEPS: tuple[tuple[str | None, str | None], ...] = (
     (CHECKED_TENANT, "DROP FUNCTION checked_tenant(text)"),
@@ -149,6 +226,8 @@ STEPS: tuple[tuple[str | None, str | None], ...] = (
     (WORDS_OF.replace("{said}", SAID), WORDS_OF.replace("{said}", SAID_BEFORE)),
     (QUERY_WORDS.replace("{said}", SAID), QUERY_WORDS.replace("{said}", SAID_BEFORE)),
     (FOLD_STORED, None),
+    (FOUND_BY_WORDS, "DROP FUNCTION found_by_words"),
+    (SPEAKERS_NAMED, "DROP FUNCTION speakers_named(text, text[], text, text)"),
 )
 
 
