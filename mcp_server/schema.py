@@ -12,6 +12,12 @@ _OBVIOUS = (None, False, DEFAULT_TOKENS)
 
 _UNSAID_OF_ANSWERS = {*_UNSAID, "default", "enum", "required"}
 
+_IN_EVERY_ANSWER = "notice"
+"""A sentence that is read where it stands: no schema has to announce it."""
+
+_TEXT = {"type": "string"}
+"""What a field of an entry is, unless its schema says otherwise."""
+
 
 def of_arguments(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema without titles, null alternatives and null defaults.
@@ -23,7 +29,14 @@ def of_arguments(schema: dict[str, Any]) -> dict[str, Any]:
 
 def of_answer(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema of an answer, which nobody has to write: names and types."""
-    return _compact(schema, schema.get("$defs", {}), _UNSAID_OF_ANSWERS, root=True)
+    small = _compact(schema, schema.get("$defs", {}), _UNSAID_OF_ANSWERS, root=True)
+    properties = small.get("properties", {})
+    properties.pop(_IN_EVERY_ANSWER, None)
+    for part in properties.values():
+        for name, entry in part.get("items", {}).get("properties", {}).items():
+            if entry == _TEXT:
+                part["items"]["properties"][name] = {}
+    return small
 
 
 def _compact(schema: dict[str, Any], definitions: dict[str, Any], unsaid: set[str], *, root: bool) -> dict[str, Any]:
@@ -42,6 +55,8 @@ def _compact(schema: dict[str, Any], definitions: dict[str, Any], unsaid: set[st
             kept[name] = {key: _compact(part, definitions, unsaid, root=False) for key, part in value.items()}
         elif name == "items":
             kept[name] = _compact(value, definitions, unsaid, root=False)
+            if {"properties", "enum"} & kept[name].keys():
+                kept[name].pop("type", None)  # what has properties is an object, what is enumerated says itself
         else:
             kept[name] = value
     return kept

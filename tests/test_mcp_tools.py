@@ -104,11 +104,26 @@ async def test_both_eras_are_spoken(empty: MemoryCore, era: str) -> None:
         assert (client.server_info.name, bool(client.server_info.version)) == ("memory", True)
 
 
+MOST_BYTES = 8192
+"""What the list of tools may take of a model's context, whatever is offered."""
+
+
+def size_of(listed: Any) -> int:
+    return len(listed.model_dump_json(by_alias=True, exclude_none=True).encode())
+
+
+async def test_the_list_is_as_small_with_the_tool_that_adds_documents(empty: MemoryCore, era: str) -> None:
+    async with connected(empty, era, add_references=True) as client:
+        listed = await client.list_tools()
+    assert {tool.name for tool in listed.tools} == TOOLS | {"add_reference"}
+    assert size_of(listed) < MOST_BYTES
+
+
 async def test_tools_have_all_hints_and_schemas_in_small_space(empty: MemoryCore, era: str) -> None:
     async with connected(empty, era) as client:
         listed = await client.list_tools()
     assert {tool.name for tool in listed.tools} == TOOLS
-    assert len(listed.model_dump_json(by_alias=True, exclude_none=True).encode()) < 8192
+    assert size_of(listed) < MOST_BYTES
     for tool in listed.tools:
         hints = tool.annotations
         assert hints is not None
