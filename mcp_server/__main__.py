@@ -6,8 +6,14 @@ import asyncio
 import logging
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mcp_server.settings import ServerSettings, parse
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from memory_plugin.core import MemoryCore
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,10 +39,17 @@ async def _run(settings: ServerSettings) -> int:
         from mcp_server.check import check
 
         return await check(settings)
+    from mcp_server import starting
+
+    starting.begin()
     from mcp_server.access import CoreAccess, open_configured
     from mcp_server.server import build_server
 
-    access = CoreAccess(lambda: open_configured(settings))
+    def opened() -> AbstractAsyncContextManager[MemoryCore]:
+        starting.settle()  # the first answer is out
+        return open_configured(settings)
+
+    access = CoreAccess(opened)
     server = build_server(
         access,
         read_only=settings.read_only,

@@ -40,6 +40,8 @@ async def open_configured(settings: ServerSettings) -> AsyncIterator[MemoryCore]
     # handshake and the first listings are answered meanwhile.
     module: Any = await asyncio.to_thread(importlib.import_module, "memory_plugin.core")
     async with module.MemoryCore.open(settings.url, tenant=settings.tenant, user_id=settings.user_id) as core:
+        if hasattr(core.embedder, "sparing"):
+            core.embedder.sparing = True  # assistants send their texts one by one
         warming = asyncio.create_task(_warm_up(core), name="memory warm-up")
         try:
             yield core
@@ -88,6 +90,13 @@ class CoreAccess:
     def started(self) -> bool:
         """Whether the memory is open, or being opened."""
         return self._task is not None and not self._task.done()
+
+    @property
+    def opened(self) -> MemoryCore | None:
+        """The memory where it is open now; None while it is not, without waiting."""
+        ready = self._ready
+        is_open = ready is not None and ready.done() and not ready.cancelled() and ready.exception() is None
+        return ready.result() if ready is not None and is_open and self.started else None
 
     def start_if_used(self) -> None:
         """Like `start`, unless serving has ended meanwhile."""

@@ -13,6 +13,7 @@ from mcp.server import MCPServer
 from mcp.server.caching import CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import RequestStateSecurity
+from mcp.server.mcpserver import server as library
 from mcp.types import CompleteRequestParams, Icon
 
 from mcp_server.access import CoreAccess, already_open
@@ -146,10 +147,20 @@ def build_server(
 
 @contextmanager
 def _logging_as_it_is() -> Iterator[None]:
-    """Keep the protocol library from setting up the root logger of the application."""
+    """Keep the protocol library from setting up the root logger of the application.
+
+    With its own means it would do nothing where there is a handler; but not before it has imported
+    rich for one, which takes a twentieth of the start.
+    """
     root, placeholder = logging.getLogger(), logging.NullHandler()
+    names = vars(library)
+    former = names.get("configure_logging")
     root.addHandler(placeholder)
+    if former is not None:
+        names["configure_logging"] = lambda *_: None
     try:
         yield
     finally:
+        if former is not None:
+            names["configure_logging"] = former
         root.removeHandler(placeholder)

@@ -31,6 +31,7 @@ from memory_plugin.embedding import (
     vector_text,
 )
 from memory_plugin.embedding.packaged import PackagedEmbedder, word_pieces
+from memory_plugin.embedding.small import SmallModel
 from memory_plugin.errors import ConfigurationError, EmbeddingError, UnsupportedError
 
 offline = pytest.mark.skipif(not StaticEmbedder.is_available(), reason="needs the embedded extra")
@@ -175,6 +176,70 @@ async def test_damaged_model_files_are_reported_as_such(
     monkeypatch.setattr(static, "_static_model", None)
     with pytest.raises(UnsupportedError, match="cannot be read"):
         await StaticEmbedder().load()
+
+
+# ---------------------------------------------------------------- the offline default without its libraries
+
+_ODD = st.lists(
+    st.sampled_from(["-", "--", "=", "   ", " ", "\n\n", "xx", "<0x", "0A>", "<0x0A>", "▁", "é", "字", "🎉", "ing"])
+)
+
+
+@pytest.fixture(scope="module")
+def small_model() -> SmallModel:
+    folder = static._static_folder()
+    assert folder is not None
+    model = SmallModel.open(folder / StaticEmbedder.TOKENIZER, folder / StaticEmbedder.WEIGHTS, "embedding.weight")
+    assert model is not None, "another tokenizer: prove it anew, and set SmallModel.TOKENIZER_HASH"
+    return model
+
+
+@offline
+@given(text=st.one_of(st.text(max_size=80), _ODD.map("".join)))
+def test_the_small_model_reads_as_its_libraries_do(small_model: SmallModel, text: str) -> None:
+    text = text.encode("utf-8", "replace").decode()
+    libraries = static._load_static_model()
+    assert small_model.tokens(text) == libraries.tokenizer.encode(text, add_special_tokens=False).ids
+    assert small_model.embed([text]) == [pytest.approx(libraries.embed([text])[0], abs=1e-7)]
+
+
+@offline
+@pytest.mark.parametrize("text", ["a <s> b", "</s>", "x" * 500])
+def test_the_small_model_leaves_to_the_libraries_what_it_cannot_do(small_model: SmallModel, text: str) -> None:
+    assert small_model.embed(["fine", text]) is None
+
+
+@offline
+def test_a_small_model_of_other_files_is_none(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer").write_text('{"model": {"vocab": {}}}', "utf-8")
+    assert SmallModel.open(tmp_path / "tokenizer", tmp_path / "none", "embedding.weight") is None
+
+
+@offline
+def test_a_sparing_embedder_loads_its_libraries_for_many_texts_only() -> None:
+    program = """
+import asyncio, sys
+from memory_plugin.embedding import StaticEmbedder
+
+def heavy():
+    return sorted({"numpy", "tokenizers"} & set(sys.modules))
+
+async def main():
+    embedder = StaticEmbedder(sparing=True)
+    await embedder.load()
+    query = await embedder.embed_query("what does she drink?")
+    first = (await embedder.embed_documents(["what does she drink?", "tea"]))[0]
+    long = await embedder.embed_documents(["a long fact " * 300])
+    few = heavy()
+    many = await embedder.embed_documents(["what does she drink?", *["a long fact " * 300] * 10])
+    assert query == first == many[0] and long[0] == many[-1]
+    print(few, heavy())
+
+asyncio.run(main())
+"""
+    root = Path(static.__file__).parents[2]
+    out = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[] ['numpy', 'tokenizers']"
 
 
 # ---------------------------------------------------------------- the adapter
