@@ -11,7 +11,7 @@ import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
 from mcp.server.mcpserver import Context, Elicit, Resolve
@@ -32,6 +32,10 @@ _MOST_WORDS = 60
 _MY_NAMESPACE = "memories"
 
 Me = Annotated[Caller, Resolve(current_caller)]
+
+RESOLVED = AcceptedElicitation[Any]
+"""What the protocol library puts each caller into. Kept, because pydantic forgets a class that nobody keeps, and making
+it anew for each call takes a millisecond."""
 
 
 def can_ask(ctx: Context) -> bool:
