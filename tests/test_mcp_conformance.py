@@ -21,11 +21,11 @@ from pathlib import Path
 import pytest
 
 from memory_plugin.core import MemoryCore
-from tests import npm_tools
+from tests import outside_tools
 from tests.http_server import own_database
 from tests.test_mcp_transports import ROOT, environment
 
-pytestmark = pytest.mark.npm
+pytestmark = pytest.mark.outside
 
 REVISIONS = ("2025-11-25", "2026-07-28")
 SERVERS = {
@@ -77,10 +77,10 @@ def served(module: str, *arguments: str, url: str) -> Iterator[str]:
 
 
 def suite(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    program = npm_tools.MODULES / npm_tools.CONFORMANCE / "dist" / "index.js"
+    program = outside_tools.MODULES / outside_tools.CONFORMANCE / "dist" / "index.js"
     return subprocess.run(
-        [npm_tools.node(), str(program), *arguments],
-        env=npm_tools.environment(home),
+        [outside_tools.node(), str(program), *arguments],
+        env=outside_tools.environment(home),
         capture_output=True,
         text=True,
         timeout=240,
@@ -90,7 +90,7 @@ def suite(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 def required(revision: str) -> list[str]:
     """The scenarios that a server has to pass, by the suite's own list."""
-    listed = (npm_tools.MODULES / npm_tools.CONFORMANCE / "requirements" / f"{revision}.yaml").read_text()
+    listed = (outside_tools.MODULES / outside_tools.CONFORMANCE / "requirements" / f"{revision}.yaml").read_text()
     section = re.search(r"^server:\n((?:  - .*\n)+)", listed, re.MULTILINE)
     assert section is not None
     return re.findall(r"- (\S+)", section[1])
@@ -148,7 +148,7 @@ def test_the_gaps_are_those_that_are_listed(runs: dict[tuple[str, str], Run], se
 
 def test_the_page_tells_what_was_found(runs: dict[tuple[str, str], Run]) -> None:
     page = PAGE.read_text()
-    assert f"{npm_tools.CONFORMANCE}@{npm_tools.PACKAGES[npm_tools.CONFORMANCE]}" in page
+    assert f"{outside_tools.CONFORMANCE}@{outside_tools.PACKAGES[outside_tools.CONFORMANCE]}" in page
     for (server, revision), found in runs.items():
         scenarios, checks = found.summary()
         assert f"| `{server}` | {revision} | {scenarios} | {checks} |" in page, (server, revision, scenarios, checks)
