@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum 
 USERS  := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 JOBS   ?= 2
 
-.PHONY: help demo test lint types contracts docstrings wheel mcpb check bench clean
+.PHONY: help demo test lint types contracts docstrings wheel mcpb check bench load clean
 
 help: ## show what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -40,6 +40,9 @@ check: test lint types contracts docstrings wheel ## all that CI checks
 
 bench: $(STAMP) ## measure the checkpointer beside LangGraph's own; options in ARGS, as ARGS=--quick
 	@$(BIN)/python -m benchmarks.checkpointer $(ARGS)
+
+load: $(STAMP) ## let 64 agents of 1,000 tenants work at once; options in ARGS, as ARGS=--soak
+	@$(BIN)/python -m benchmarks.load $(ARGS)
 
 clean: ## remove what was built, not the demo's database
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
