@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import logging
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
@@ -17,21 +18,25 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_server.identity import READ, SERVICE, Identity, MemoryUser
-from mcp_server.limits import DEFAULT_RATE, SERVICE_FACTOR, Buckets
+from mcp_server.limits import DEFAULT_RATE, SERVICE_FACTOR, Buckets, Failures, address_of
 from mcp_server.request_log import note_of
 from mcp_server.settings import EVERY_ADDRESS, ServerSettings, is_loopback
 from memory_plugin.errors import MemoryPluginError
 
 if TYPE_CHECKING:
     from mcp_server.access import CoreAccess
+    from mcp_server.metrics import Metrics
     from mcp_server.oauth import AccessTokens
     from memory_plugin.capabilities.tokens import Token
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 MCP_PATH = "/mcp"
 API = "/api/"
 HEALTH = frozenset({"/healthz", "/readyz"})
+METRICS = "/metrics"
 METADATA = f"/.well-known/oauth-protected-resource{MCP_PATH}"
 OPENAPI = f"{API}v1/openapi.json"
 
@@ -104,10 +109,17 @@ class Guard:
         access: where the tokens are.
         settings: which of the checks there are.
         oauth: who checks access tokens, where those are accepted.
+        metrics: told of every refusal.
     """
 
     def __init__(
-        self, app: ASGIApp, access: CoreAccess, settings: ServerSettings, *, oauth: AccessTokens | None = None
+        self,
+        app: ASGIApp,
+        access: CoreAccess,
+        settings: ServerSettings,
+        *,
+        oauth: AccessTokens | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._app: ASGIApp = AuthContextMiddleware(app)
         self._access = access
@@ -118,6 +130,8 @@ class Guard:
         if rate is None:
             rate = DEFAULT_RATE if settings.authenticated else 0
         self._buckets = Buckets(rate) if rate else None
+        self._failures = Failures(settings.failure_limit) if settings.failure_limit else None
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or refuse it."""
@@ -125,6 +139,8 @@ class Guard:
             try:
                 await self._check(scope)
             except Refusal as refusal:
+                if self._metrics is not None:
+                    self._metrics.refused(refusal.code)
                 await refusal.answer(scope, send)
                 return
         elif scope["type"] != "lifespan":
@@ -146,8 +162,10 @@ class Guard:
             return
         name = scope["client"][0] if scope.get("client") else "-"
         share = 1.0
-        if self._settings.authenticated:
-            identity = await self._identify(scope)
+        if path == METRICS:
+            await self._counting_failures(name, self._may_scrape(scope))
+        elif self._settings.authenticated:
+            identity = await self._counting_failures(name, self._identify(scope))
             scope["user"] = MemoryUser(identity)
             scope["auth"] = AuthCredentials(sorted(identity.scopes))
             name = note_of(scope).who = identity.key
@@ -155,20 +173,46 @@ class Guard:
             self._authorize(identity, path)
         wait = self._buckets.take(name, share=share) if self._buckets is not None else 0.0
         if wait:
-            seconds = max(math.ceil(wait), _SHORTEST_WAIT)
-            raise Refusal(
-                429, "rate_limited", f"Too many requests: try again in {seconds} s.", {"retry-after": str(seconds)}
-            )
+            raise _later("rate_limited", "Too many requests", wait)
+
+    async def _counting_failures(self, client: str, checked: Coroutine[Any, Any, T]) -> T:
+        """The outcome of a check of who asks; who guesses waits, and far above the limit so does his whole address."""
+        if self._failures is None:
+            return await checked
+        address = address_of(client)
+        if blocked := self._failures.blocked(address):
+            checked.close()
+            raise _later("auth_rate_limited", "Too many failed attempts from this address", blocked)
+        try:
+            return await checked
+        except Refusal as refusal:
+            if refusal.code != "invalid_token":
+                raise
+            if wait := self._failures.failed(address):
+                raise _later("auth_rate_limited", "Too many failed attempts from this address", wait) from refusal
+            raise
+
+    async def _may_scrape(self, scope: Scope) -> None:
+        """Measurements have a token of their own: who watches the server need not read the memory."""
+        wanted = self._settings.metrics_token
+        if not self._settings.metrics or (wanted is None and self._settings.authenticated):
+            raise Refusal(404, "not_found", "There is nothing here.")
+        if wanted is None:
+            return
+        token = _bearer(scope)
+        if token is None:
+            raise Refusal(401, "unauthorized", "Send the token for measurements.", self._challenge())
+        if not hmac.compare_digest(token.encode("utf-8", "surrogatepass"), wanted.encode("utf-8", "surrogatepass")):
+            raise Refusal(401, "invalid_token", "This is not the token for measurements.", self._challenge())
 
     async def _identify(self, scope: Scope) -> Identity:
-        headers = [value for name, value in scope["headers"] if name == b"authorization"]
-        if not headers:
+        token = _bearer(scope)
+        if token is None:
             raise Refusal(401, "unauthorized", "Send a token: Authorization: Bearer ...", self._challenge())
-        scheme, _, token = headers[0].decode("latin-1").partition(" ")
         identity = None
-        if len(headers) == 1 and scheme.lower() == "bearer":
+        if token:
             try:
-                identity = await self._verify(token.strip())
+                identity = await self._verify(token)
             except MemoryPluginError as error:
                 logger.warning("A token could not be checked: %s", error)
                 raise Refusal(
@@ -202,6 +246,20 @@ class Guard:
         if self._settings.oauth is not None:
             parts += ['scope="memory:read memory:write"', f'resource_metadata="{self._settings.public_url}{METADATA}"']
         return {"www-authenticate": " ".join(["Bearer", ", ".join(parts or ['realm="memory"'])])}
+
+
+def _bearer(scope: Scope) -> str | None:
+    """The token that was sent; None where nothing was, and empty where it is no one bearer token."""
+    headers = [value for name, value in scope["headers"] if name == b"authorization"]
+    if not headers:
+        return None
+    scheme, _, token = headers[0].decode("latin-1").partition(" ")
+    return token.strip() if len(headers) == 1 and scheme.lower() == "bearer" else ""
+
+
+def _later(code: str, why: str, wait: float) -> Refusal:
+    seconds = max(math.ceil(wait), _SHORTEST_WAIT)
+    return Refusal(429, code, f"{why}: try again in {seconds} s.", {"retry-after": str(seconds)})
 
 
 def _identity(token: Token) -> Identity:

@@ -1,4 +1,4 @@
-"""Streamable HTTP, REST, and whether the server is healthy: one application, guarded as the settings say."""
+"""Streamable HTTP, REST, measurements, health: one application, guarded as the settings say."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from mcp_server.metrics import Metrics
     from mcp_server.oauth import AccessTokens
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,18 @@ async def ping(access: CoreAccess) -> None:
     await core.database.fetchval("SELECT 1")
 
 
+def _metrics_route(metrics: Metrics) -> BaseRoute:
+    from starlette.routing import Route
+
+    from mcp_server.guard import METRICS
+
+    async def answer(_: Request) -> Response:
+        content, media_type = await metrics.text()
+        return Response(content, headers={"content-type": media_type, "cache-control": "no-store"})
+
+    return Route(METRICS, endpoint=answer, methods=["GET"])
+
+
 def http_app(
     server: MCPServer[CoreAccess],
     access: CoreAccess,
@@ -76,7 +89,7 @@ def http_app(
     *,
     oauth: AccessTokens | None = None,
 ) -> ASGIApp:
-    """The ASGI application: `/mcp`, `/api/v1`, `/healthz` and `/readyz`.
+    """The ASGI application: `/mcp`, `/api/v1`, `/healthz`, `/readyz`, and `/metrics` where it is asked for.
 
     It answers only requests that name a host of the settings, so that no web page reaches it by
     letting its own name point here. Every request stands alone: no sessions, plain JSON answers, so
@@ -85,6 +98,9 @@ def http_app(
     Args:
         server: made for this access; what tokens allow is seen to by a middleware that is added to it.
         oauth: in place of what the settings name.
+
+    Raises:
+        ConfigurationError: there shall be measurements, and the package for them is not installed.
     """
     from mcp_server.guard import MCP_PATH, Guard, security_of, with_cors
     from mcp_server.request_log import RequestLog
@@ -93,7 +109,12 @@ def http_app(
 
     settings = settings or ServerSettings()
     access.needs_identity = settings.authenticated
-    server.middleware.append(Scopes(server))
+    metrics = None
+    if settings.metrics:
+        from mcp_server.metrics import Metrics
+
+        metrics = Metrics(access)
+    server.middleware.append(Scopes(server, metrics))
     app = server.streamable_http_app(
         streamable_http_path=MCP_PATH,
         stateless_http=True,
@@ -106,9 +127,11 @@ def http_app(
 
         oauth = oauth or AccessTokens(settings.oauth)
         app.routes.extend(_metadata_routes(settings))
+    if metrics is not None:
+        app.routes.append(_metrics_route(metrics))
     both = _beside(app, RestApp(access, settings, max_body=MAX_BODY))
-    guarded = Guard(both, access, settings, oauth=oauth)
-    return RequestLog(with_cors(guarded, settings.allow_origins))
+    guarded = Guard(both, access, settings, oauth=oauth, metrics=metrics)
+    return RequestLog(with_cors(guarded, settings.allow_origins), metrics)
 
 
 def _beside(app: ASGIApp, rest: ASGIApp) -> ASGIApp:
@@ -173,6 +196,7 @@ async def serve_http(
         log_config=None,
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=_GRACE,
     )
     # uvicorn hands a signal on to the former handler once it is done: this one lets the process

@@ -6,9 +6,12 @@ import logging
 import re
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from mcp_server.metrics import Metrics
 
 logger = logging.getLogger("mcp_server.requests")
 
@@ -38,10 +41,15 @@ def note_of(scope: Any) -> Note:
 
 
 class RequestLog:
-    """Writes the line when the answer is complete, or when the client went away."""
+    """Writes the line when the answer is complete, or when the client went away.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        metrics: told of every request too.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics | None = None) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request by the application, and log it."""
@@ -61,14 +69,26 @@ class RequestLog:
         try:
             await self._app(scope, receive, watch)
         finally:
+            seconds = time.perf_counter() - began
+            if self._metrics is not None:
+                self._metrics.request(scope["method"], note.what, status, seconds)
+            method, what, who = _plain(scope["method"]), _plain(note.what), _plain(note.who)
             logger.info(
                 "%s %s status=%d ms=%.1f bytes=%d who=%s",
-                _plain(scope["method"]),
-                _plain(note.what),
+                method,
+                what,
                 status,
-                (time.perf_counter() - began) * 1000,
+                seconds * 1000,
                 size,
-                _plain(note.who),
+                who,
+                extra={
+                    "http.request.method": method,
+                    "http.route": what,
+                    "http.response.status_code": status,
+                    "http.server.request.duration": round(seconds, 6),
+                    "http.response.body.size": size,
+                    "enduser.id": who,
+                },
             )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 from mcp.server import MCPServer
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -11,6 +12,9 @@ from mcp.types import CallToolResult, TextContent
 from mcp_server.access import CoreAccess
 from mcp_server.identity import WRITE, current_identity
 from mcp_server.request_log import note_of
+
+if TYPE_CHECKING:
+    from mcp_server.metrics import Metrics
 
 # those that are logged by their name; any other could be a text of the client's
 _METHODS = frozenset(
@@ -38,23 +42,45 @@ _REFUSED = "This token may only read: {name} needs one with the scope write. Not
 
 
 class Scopes:
-    """Middleware of the protocol; it also tells the request log which method and which tool were asked for."""
+    """Middleware of the protocol; it also tells the request log which method and which tool were asked for.
 
-    def __init__(self, server: MCPServer[CoreAccess]) -> None:
+    Args:
+        metrics: told how long it took and how it ended.
+    """
+
+    def __init__(self, server: MCPServer[CoreAccess], metrics: Metrics | None = None) -> None:
         self._server = server
+        self._metrics = metrics
         self._tools: dict[str, bool] | None = None
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """Answer a message by the server, as far as its token allows."""
         reads = await self._reads()
         tool = (ctx.params or {}).get("name") if ctx.method == "tools/call" else None
+        tool = tool if tool in reads else None
+        method = ctx.method if ctx.method in _METHODS else "other"
         if ctx.request is not None:
-            method = ctx.method if ctx.method in _METHODS else "other"
-            note_of(ctx.request.scope).what = ":".join(["/mcp", method, *([tool] if tool in reads else [])])
+            note_of(ctx.request.scope).what = ":".join(["/mcp", method, *([tool] if tool else [])])
+        if self._metrics is None:
+            return await self._answer(ctx, call_next, tool, reads)
+        error, began = "cancelled", time.perf_counter()
+        try:
+            result = await self._answer(ctx, call_next, tool, reads)
+            error = "tool_error" if _is_error(result) else ""
+        except Exception as raised:
+            error = type(raised).__qualname__
+            raise
+        finally:
+            self._metrics.operation(method, tool, error, time.perf_counter() - began)
+        return result
+
+    async def _answer(
+        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext, tool: str | None, reads: dict[str, bool]
+    ) -> HandlerResult:
         identity = current_identity()
         if identity is None or WRITE in identity.scopes:
             return await call_next(ctx)
-        if tool in reads and not reads[tool]:
+        if tool is not None and not reads[tool]:
             return CallToolResult(content=[TextContent(type="text", text=_REFUSED.format(name=tool))], is_error=True)
         result = await call_next(ctx)
         if ctx.method == "tools/list" and isinstance(result, dict):
@@ -69,3 +95,8 @@ class Scopes:
                 tool.name: tool.annotations is not None and tool.annotations.read_only_hint is True for tool in listed
             }
         return self._tools
+
+
+def _is_error(result: HandlerResult) -> bool:
+    """Whether a tool says of its own answer that it failed."""
+    return result.get("isError") is True if isinstance(result, dict) else getattr(result, "is_error", None) is True

@@ -12,9 +12,12 @@ import ipaddress
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Literal
 from urllib.parse import urlsplit
+
+from mcp_server.limits import DEFAULT_FAILURES
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 LOG_LEVELS: tuple[LogLevel, ...] = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -54,6 +57,8 @@ environment:
   MEMORY_MCP_READ_ONLY, MEMORY_MCP_ADD_REFERENCES      the same as --read-only, --add-references (set to 1)
   MEMORY_MCP_TOKENS, MEMORY_MCP_PUBLIC_URL,            the same as --tokens (set to 1), --public-url,
   MEMORY_MCP_OAUTH_ISSUER, MEMORY_MCP_OAUTH_AUDIENCE   --oauth-issuer, --oauth-audience
+  MEMORY_MCP_METRICS, MEMORY_MCP_METRICS_TOKEN         the same as --metrics (set to 1), and what must be sent to
+                                                       read them, as Authorization: Bearer ...
 """
 
 
@@ -88,6 +93,10 @@ class ServerSettings:
         allow_hosts: names, beside that of `public_url` and of this machine, that requests may call it by.
         allow_origins: pages that may call it from a browser, such as `https://chat.example.com`.
         rate_limit: requests a minute for each identity; 0 means no limit, None the default.
+        failure_limit: failed attempts to authenticate a minute from one address; 0 means no limit.
+        trusted_proxies: addresses whose word on where a request is from is taken, with commas.
+        metrics: answer `/metrics`.
+        metrics_token: what must be sent to read them; None asks for nothing.
         add_references: offer the tool that stores documents.
     """
 
@@ -107,6 +116,10 @@ class ServerSettings:
     allow_origins: tuple[str, ...] = ()
     rate_limit: int | None = None
     request_log: bool = False
+    failure_limit: int = DEFAULT_FAILURES
+    trusted_proxies: str = "127.0.0.1"
+    metrics: bool = False
+    metrics_token: str | None = field(default=None, repr=False)
     add_references: bool = False
 
     def state_key(self, environment: Mapping[str, str] = os.environ) -> bytes:
@@ -152,6 +165,10 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         allow_origins=tuple(given.allow_origin),
         rate_limit=given.rate_limit,
         request_log=given.request_log,
+        failure_limit=given.failure_limit,
+        trusted_proxies=given.trusted_proxies,
+        metrics=given.metrics,
+        metrics_token=environment.get("MEMORY_MCP_METRICS_TOKEN") or None,
         add_references=given.add_references,
     )
     _check_network(settings, parser)
@@ -162,6 +179,10 @@ def _check_network(settings: ServerSettings, parser: argparse.ArgumentParser) ->
     """Refuse what would open the memory to who should not have it."""
     if settings.authenticated and settings.user_id is not None:
         parser.error("with authentication the user comes from the token: leave --user out.")
+    if settings.metrics and settings.authenticated and settings.metrics_token is None:
+        parser.error("--metrics beside authentication needs a token of its own: set MEMORY_MCP_METRICS_TOKEN.")
+    if settings.metrics and find_spec("prometheus_client") is None:
+        parser.error("--metrics needs the package prometheus-client: install memory-plugin[metrics].")
     if is_loopback(settings.host):
         return
     if not settings.authenticated:
@@ -274,6 +295,25 @@ def _add_network(group: argparse._ArgumentGroup, environment: Mapping[str, str])
     )
     group.add_argument(
         "--rate-limit", metavar="N", type=_count, help="requests a minute for each token (default: 600; 0: no limit)"
+    )
+    group.add_argument(
+        "--failure-limit",
+        metavar="N",
+        type=_count,
+        default=DEFAULT_FAILURES,
+        help="failed attempts to authenticate a minute from one address (default: %(default)s; 0: no limit)",
+    )
+    group.add_argument(
+        "--trusted-proxies",
+        metavar="ADDRESSES",
+        default="127.0.0.1",
+        help="proxies whose X-Forwarded-For says where a request is from, with commas (default: 127.0.0.1)",
+    )
+    group.add_argument(
+        "--metrics",
+        action="store_true",
+        default=_is_set(environment, "MEMORY_MCP_METRICS"),
+        help="answer /metrics for Prometheus; beside --tokens or --oauth-issuer with MEMORY_MCP_METRICS_TOKEN",
     )
     group.add_argument(
         "--request-log", action="store_true", help="a line for each request, without content, to standard error"
