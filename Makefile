@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum 
 USERS  := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 JOBS   ?= 2
 
-.PHONY: help demo test lint types contracts docstrings wheel mcpb check bench load clean
+.PHONY: help demo test lint types contracts docstrings wheel conformance mcpb check bench load clean
 
 help: ## show what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -36,7 +36,10 @@ wheel: $(STAMP) ## build the wheel and try it in an empty environment
 mcpb: $(STAMP) ## build dist/memory-mcp.mcpb, which desktop clients install by themselves
 	@$(BIN)/python -m mcp_server.bundle
 
-check: test lint types contracts docstrings wheel ## all that CI checks
+conformance: $(STAMP) ## check the MCP server by the protocol's own suite, the Inspector and LangChain's clients
+	@$(BIN)/python -m tests.outside_tools
+
+check: test lint types contracts docstrings wheel conformance ## all that CI checks
 
 bench: $(STAMP) ## measure the checkpointer beside LangGraph's own; options in ARGS, as ARGS=--quick
 	@$(BIN)/python -m benchmarks.checkpointer $(ARGS)
