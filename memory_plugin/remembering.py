@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
     from memory_plugin.capabilities.memories import Memories
+    from memory_plugin.capabilities.memory_facts import NewFact
+    from memory_plugin.errors import InvalidInputError
     from memory_plugin.types import MemoryItem, MemoryScope, SecretsPolicy, Source, Trust
 
 
@@ -90,3 +92,53 @@ class Remembers(ABC):
         )
         self.kick()
         return item
+
+    @overload
+    async def remember_many(
+        self,
+        facts: Iterable[str | NewFact],
+        *,
+        user_id: str | None = None,
+        secrets: SecretsPolicy | None = None,
+        keep_going: Literal[False] = False,
+    ) -> list[MemoryItem]: ...
+
+    @overload
+    async def remember_many(
+        self,
+        facts: Iterable[str | NewFact],
+        *,
+        user_id: str | None = None,
+        secrets: SecretsPolicy | None = None,
+        keep_going: bool,
+    ) -> list[MemoryItem | InvalidInputError]: ...
+
+    async def remember_many(
+        self,
+        facts: Iterable[str | NewFact],
+        *,
+        user_id: str | None = None,
+        secrets: SecretsPolicy | None = None,
+        keep_going: bool = False,
+    ) -> Any:
+        """Store many facts, five hundred to a statement; one answer for each, in their order.
+
+        The answers are those of `remember` one after the other, without a look at similar facts: also
+        where two of them have one key or say the same. All are checked before the first is written.
+        A statement stores all of its facts or none; where one of several fails (the connection is lost,
+        say), those before it stay, and giving all of them again is safe.
+
+        Args:
+            facts: the text of each, or a mapping with its `content` and whatever else `remember` takes
+                about a fact.
+            user_id: whose they are, those aside that say so themselves.
+            secrets: as for `remember`.
+            keep_going: store the others where one cannot be stored; the error stands in its place.
+
+        Raises:
+            InvalidInputError: one of them cannot be stored (`SecretRefusedError` where it holds a
+                credential), and `keep_going` is not set; nothing was written.
+        """
+        answers = await self.memories.remember_many(facts, user_id=user_id, secrets=secrets, keep_going=keep_going)
+        self.kick()
+        return answers

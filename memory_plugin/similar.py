@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from memory_plugin.capabilities.languages import of_tenant
 from memory_plugin.capabilities.memory_facts import Fact, Near
 from memory_plugin.capabilities.memory_nearness import (
     NEAR_MEANING,
@@ -14,8 +15,7 @@ from memory_plugin.capabilities.memory_nearness import (
     repeats,
     shared,
 )
-from memory_plugin.capabilities.memory_writes import LIVE, fill
-from memory_plugin.capabilities.passages import MEMORY, Passages
+from memory_plugin.capabilities.passages import Passages
 from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import EmbeddingError, UnsupportedError
 from memory_plugin.types import SimilarMemory
@@ -46,22 +46,10 @@ MEANT = 5
 SOME = 0.2
 """Share of common words from which a fact's meaning is compared."""
 
-# each row by its id, see `memory_writes`; the keys are those that `term_keys` makes of terms
-_READ = fill(
-    """
-SELECT m.item_id, m.key, m.content FROM {s}.memories m
-WHERE m.tenant_id = $1 AND m.namespace = $2::text[] AND {live}
-  AND m.id = ANY (ARRAY(
-      SELECT p.id FROM {s}.passages p
-      WHERE p.tenant_id = $1 AND p.kind = 1 AND p.live_until IS NULL
-        AND p.keys && ARRAY(SELECT t.term::integer # (({s}.term_id($1) << 4) # 1) FROM unnest($4::text[]) AS t (term))
-        AND ($3::text IS NULL AND p.user_id IS NULL OR p.user_id = $3)
-      LIMIT $5)
-    || ARRAY(
-      SELECT q.item::uuid FROM {s}.index_queue q WHERE q.tenant_id = $1 AND q.kind = 1 ORDER BY q.item DESC LIMIT $6))
-""",
-    live=LIVE,
-)
+_READ = f"""
+SELECT item_id, key, content FROM {{s}}.facts_near(
+    $1, {of_tenant("$2")}, $3::text, $4::text[], $5::text, {RAREST}, {COMMON}, {CANDIDATES}, {FRESH})
+"""
 
 
 class SimilarFacts:
@@ -79,16 +67,13 @@ class SimilarFacts:
         Words say what is near; where the embedder works in this process, meaning does too.
         """
         text = fact.content[:LOOKED_AT]
-        terms = await self._passages.query_terms(text, (MEMORY,))
-        rare = sorted(terms, key=lambda row: (row["containing"], row["lexeme"]))[:RAREST]
         rows = await self._database.fetch(
             self._read,
             self._tenant,
+            self._passages.languages.setting,
+            text,
             list(fact.namespace),
             fact.user_id,
-            [str(row["term"]) for row in rare if row["containing"] <= COMMON],
-            CANDIDATES,
-            FRESH,
             repeat=Repeat.READ,
         )
         rows = [row for row in rows if row["content"] != fact.content]  # it itself, where it is written by now

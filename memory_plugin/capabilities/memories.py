@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from memory_plugin.capabilities import memory_sql as sql
-from memory_plugin.capabilities.memory_facts import Fact, FindNear, Near, fact_of, merged_fact
+from memory_plugin.capabilities.memory_batches import Placed, checked, columns, rounds
+from memory_plugin.capabilities.memory_facts import Fact, FindNear, Near, NewFact, fact_of, merged_fact
 from memory_plugin.capabilities.memory_filters import prefix_condition
 from memory_plugin.capabilities.memory_items import MemoryItems
 from memory_plugin.capabilities.memory_values import (
@@ -27,10 +28,10 @@ from memory_plugin.capabilities.memory_values import (
     unknown_memory,
     write_cursor,
 )
-from memory_plugin.capabilities.memory_writes import LIVE, MemoryWrites, fill
+from memory_plugin.capabilities.memory_writes import LIVE, OPEN_LIVE, MemoryWrites, fill
 from memory_plugin.db.database import Database, Repeat
 from memory_plugin.db.joined import together
-from memory_plugin.errors import ConflictError, InvalidInputError, MemoryPluginError
+from memory_plugin.errors import ConflictError, InvalidInputError, MemoryPluginError, OutcomeUnknownError
 from memory_plugin.types import MemoryItem, MemoryScope, Page, SecretsPolicy, Source, Trust, uuid7
 from memory_plugin.validation import (
     clean_text,
@@ -71,9 +72,10 @@ class Memories:
         self._writes = MemoryWrites(database, tenant)
         self.items = MemoryItems(database, tenant=tenant)
         self._remember = database.sql(sql.REMEMBER)
+        self._remember_many = database.sql(sql.REMEMBER_MANY)
         self._get = {
             wanted: database.sql(fill(sql.GET, wanted=wanted, when=when))
-            for wanted, when in ((sql.BY_ITEM, LIVE), (sql.BY_KEY, LIVE), (sql.BY_ROWS, sql.LASTING))
+            for wanted, when in ((sql.BY_ITEM, LIVE), (sql.BY_KEY, OPEN_LIVE), (sql.BY_ROWS, sql.LASTING))
         }
         self._get_as_of = database.sql(fill(sql.GET, wanted=sql.BY_ITEM, when=sql.AS_OF))
         self._history = database.sql(sql.HISTORY)
@@ -174,6 +176,36 @@ class Memories:
             return item
         others = [each.fact for each in near if each.fact.id != item.id]
         return replace(item, similar=tuple(others[:MOST_SIMILAR]))
+
+    async def remember_many(
+        self,
+        facts: Iterable[str | NewFact],
+        *,
+        user_id: str | None = None,
+        secrets: SecretsPolicy | None = None,
+        keep_going: bool = False,
+    ) -> list[MemoryItem | InvalidInputError]:
+        """As `Remembers.remember_many`; without `keep_going` no answer is an error."""
+        policy = secrets or self._secrets
+        answers: list[Any] = []
+        for place, given in enumerate(facts):
+            fact = checked(given, user_id=user_id, own_user=self._user_id, secrets=policy)
+            if isinstance(fact, InvalidInputError) and not keep_going:
+                fact.add_note(f"It is the fact at place {place}, counted from 0; none of them was written.")
+                raise fact
+            answers.append(fact)
+        placed = (Placed(place, fact) for place, fact in enumerate(answers) if isinstance(fact, Fact))
+        for batch in rounds(placed):
+            try:
+                rows = await self._writes.fetch(self._remember_many, self._tenant, *columns(batch))
+            except OutcomeUnknownError as error:
+                error.repeatable = True  # what was stored is a duplicate then
+                raise
+            for row in rows:
+                place, fact = batch[row["place"] - 1]
+                item = memory_of(row)
+                answers[place] = replace(item, findings=fact.findings) if fact.findings else item
+        return answers
 
     async def _store_and_look(self, fact: Fact, find: FindNear) -> tuple[MemoryItem, list[Near]]:
         """Both at once: looking must not delay the write."""

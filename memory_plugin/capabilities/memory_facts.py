@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, Required, TypedDict, get_args
 
 from memory_plugin.capabilities.memory_values import (
     USERS_ROOT,
@@ -51,6 +51,27 @@ class Fact:
     valid_from: datetime | None
     valid_to: datetime | None
     findings: tuple[Finding, ...]
+
+
+class NewFact(TypedDict, total=False):
+    """A fact for `remember_many`: its content, and whatever else `remember` takes about a fact."""
+
+    content: Required[str]
+    user_id: str | None
+    thread_id: str | None
+    agent_id: str | None
+    namespace: Sequence[str] | None
+    scope: MemoryScope | None
+    key: str | None
+    subject: str | None
+    attribute: str | None
+    value: Mapping[str, Any] | None
+    metadata: Mapping[str, Any] | None
+    source: Source | Mapping[str, Any] | None
+    valid_from: datetime | None
+    valid_to: datetime | None
+    importance: float
+    trust: Trust
 
 
 @dataclass(frozen=True, slots=True)

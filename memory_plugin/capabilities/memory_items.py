@@ -23,7 +23,7 @@ from memory_plugin.capabilities.memory_filters import (
     prefix_condition,
 )
 from memory_plugin.capabilities.memory_values import check_path, json_object, normalised_hash
-from memory_plugin.capabilities.memory_writes import LIVE, REPLACE, STILL_OPEN, MemoryWrites, fill
+from memory_plugin.capabilities.memory_writes import LIVE, OPEN_LIVE, REPLACE, STILL_OPEN, MemoryWrites, fill
 from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.db.lanes import JoinedCalls, SharedReads
 from memory_plugin.errors import InvalidInputError
@@ -127,14 +127,14 @@ WITH found AS MATERIALIZED (
     FROM unnest($2::text[], $3::text[], $4::boolean[]) WITH ORDINALITY AS w (namespace, key, refresh, place),
     LATERAL (
         SELECT m.ttl_minutes, {columns} FROM {s}.memories m
-        WHERE m.tenant_id = $1 AND m.namespace = w.namespace::text[] AND m.key = w.key AND {live}
+        WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, w.namespace::text[], w.key) AND {live}
         LIMIT 1
     ) AS item
 ){refresh}
 SELECT place, id, namespace, key, value, created_at, recorded_at FROM found
 """,
     columns=_COLUMNS,
-    live=LIVE,
+    live=OPEN_LIVE,
     refresh=_REFRESH,
 )
 
@@ -268,7 +268,7 @@ class MemoryItems:
         rows = await self._database.fetch(
             self._get,
             self._tenant,
-            [_array(wanted.namespace) for wanted in keys],
+            [array_literal(wanted.namespace) for wanted in keys],
             [wanted.key for wanted in keys],
             [wanted.refresh for wanted in keys],
             repeat=Repeat.READ,
@@ -420,7 +420,7 @@ def _put_row(put: ItemPut) -> tuple[Any, ...]:
     return (
         uuid7(),
         uuid7(),
-        _array(put.namespace),
+        array_literal(put.namespace),
         put.key,
         value,
         put.content,
@@ -435,7 +435,7 @@ def _path_of_row(row: tuple[Any, ...]) -> tuple[str, str]:
     return row[2], row[3]
 
 
-def _array(labels: Sequence[str]) -> str:
+def array_literal(labels: Sequence[str]) -> str:
     """The labels as a PostgreSQL array literal: asyncpg has no arrays of arrays of different lengths."""
     quoted = (label.replace("\\", "\\\\").replace('"', '\\"') for label in labels)
     return "{" + ",".join(f'"{label}"' for label in quoted) + "}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memory_plugin.capabilities.memory_writes import LIVE, REPLACE, fill
+from memory_plugin.capabilities.memory_writes import LIVE, OPEN_LIVE, REPLACE, STILL_OPEN, fill
 
 COLUMNS = """m.id, m.item_id, m.version, m.namespace, m.key, m.content, m.value::text AS value, m.user_id,
     m.thread_id, m.agent_id, m.metadata::text AS metadata, m.source::text AS source, m.importance, m.trust,
@@ -22,7 +22,7 @@ twin AS (
 ), slot AS (
     SELECT c.key FROM unnest($3::text[]) WITH ORDINALITY AS c (key, place)
     WHERE $4 OR NOT EXISTS (
-        SELECT FROM {s}.memories m WHERE m.tenant_id = $1 AND m.namespace = $2 AND m.key = c.key AND {live})
+        SELECT FROM {s}.memories m WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, $2, c.key) AND {open})
     ORDER BY c.place LIMIT 1
 ), held AS MATERIALIZED (
     SELECT m.id, m.item_id, m.version, m.created_at, coalesce(m.expires_at <= now(), false) AS lapsed,
@@ -32,8 +32,7 @@ twin AS (
                AND ($18::timestamptz IS NULL OR m.valid_to IS NOT DISTINCT FROM $18) AS same
     FROM slot, LATERAL (
         SELECT * FROM {s}.memories m
-        WHERE m.tenant_id = $1 AND m.namespace = $2 AND m.key = slot.key AND m.superseded_at IS NULL
-        LIMIT 1
+        WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, $2, slot.key) AND {still_open} LIMIT 1
     ) AS m
 ), known AS MATERIALIZED (
     SELECT id FROM twin UNION ALL SELECT id FROM held WHERE same AND NOT lapsed
@@ -59,13 +58,96 @@ UNION ALL
 SELECT {columns}, 'duplicate' FROM {s}.memories m WHERE m.tenant_id = $1 AND m.id IN (SELECT id FROM known)
 """,
     live=LIVE,
+    open=OPEN_LIVE,
+    still_open=STILL_OPEN,
+    replace=REPLACE,
+    columns=COLUMNS,
+)
+
+# The same for many facts at once, none of which is about what another one is about (see `memory_batches`): `new_id`
+# says which. Where a fact under a key gets another text in this statement, the old one has no twin behind it.
+REMEMBER_MANY = fill(
+    """
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at),
+input AS MATERIALIZED (
+    SELECT r.place, r.id, r.item_id, r.namespace::text[] AS namespace, r.is_named, r.keys::text[] AS keys, r.content,
+           r.content_hash, r.value::jsonb AS value, r.user_id, r.thread_id, r.agent_id, r.metadata::jsonb AS metadata,
+           r.source::jsonb AS source, r.importance::real AS importance, r.trust, r.valid_from, r.valid_to
+    FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::boolean[], $6::text[], $7::text[], $8::bytea[], $9::text[],
+                $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::float8[], $16::text[],
+                $17::timestamptz[], $18::timestamptz[]) WITH ORDINALITY
+         AS r (id, item_id, namespace, is_named, keys, content, content_hash, value, user_id, thread_id, agent_id,
+               metadata, source, importance, trust, valid_from, valid_to, place)
+), renamed AS MATERIALIZED (
+    SELECT place, namespace, keys[1] AS key, content_hash FROM input WHERE is_named
+), twin AS MATERIALIZED (
+    SELECT i.id AS new_id, m.id FROM input i, LATERAL (
+        SELECT m.id FROM {s}.memories m
+        WHERE m.tenant_id = $1 AND m.content_hash = i.content_hash AND m.namespace = i.namespace AND {live}
+          AND NOT EXISTS (SELECT FROM renamed n WHERE n.place < i.place AND n.namespace = m.namespace
+                          AND n.key = m.key AND n.content_hash <> m.content_hash)
+        ORDER BY m.recorded_at, m.id LIMIT 1
+    ) AS m
+    WHERE NOT i.is_named
+), slot AS MATERIALIZED (
+    SELECT i.id AS new_id, CASE
+        WHEN i.is_named OR NOT EXISTS (
+            SELECT FROM {s}.memories m
+            WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, i.namespace, i.keys[1]) AND {open})
+        THEN i.keys[1]
+        ELSE (SELECT c.key FROM unnest(i.keys) WITH ORDINALITY AS c (key, place)
+              WHERE NOT EXISTS (
+                  SELECT FROM {s}.memories m
+                  WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, i.namespace, c.key) AND {open})
+              ORDER BY c.place LIMIT 1) END AS key
+    FROM input i
+), held AS MATERIALIZED (
+    SELECT i.id AS new_id, m.id, m.item_id, m.version, m.created_at,
+           coalesce(m.expires_at <= now(), false) AS lapsed,
+           m.content_hash = i.content_hash AND coalesce(m.value = i.value, true)
+               AND coalesce(m.metadata = i.metadata, true)
+               AND (i.valid_from IS NULL OR m.valid_from IS NOT DISTINCT FROM i.valid_from)
+               AND (i.valid_to IS NULL OR m.valid_to IS NOT DISTINCT FROM i.valid_to) AS same
+    FROM input i JOIN slot ON slot.new_id = i.id, LATERAL (
+        SELECT * FROM {s}.memories m
+        WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, i.namespace, slot.key) AND {still_open} LIMIT 1
+    ) AS m
+), known AS MATERIALIZED (
+    SELECT new_id, id FROM twin
+    UNION ALL
+    SELECT new_id, id FROM held WHERE same AND NOT lapsed AND new_id NOT IN (SELECT new_id FROM twin)
+), outgoing AS (
+    SELECT held.id, held.lapsed, false AS last, clock.at
+    FROM held CROSS JOIN clock WHERE held.new_id NOT IN (SELECT new_id FROM known)
+), incoming AS (
+    SELECT h.id AS replaces, clock.at, i.id, coalesce(o.item_id, i.item_id) AS item_id,
+           coalesce(o.version, 0) + 1 AS version, i.namespace, slot.key, i.content, i.content_hash,
+           coalesce(i.value, jsonb_build_object('content', i.content)) AS value, i.user_id, i.thread_id, i.agent_id,
+           coalesce(i.metadata, '{}') AS metadata, i.source, i.importance, i.trust, NULL::jsonb AS index_fields,
+           i.valid_from, i.valid_to, o.created_at, NULL::float8 AS ttl_minutes
+    FROM clock CROSS JOIN input i JOIN slot ON slot.new_id = i.id
+    LEFT JOIN held h ON h.new_id = i.id
+    LEFT JOIN held o ON o.new_id = i.id AND NOT o.lapsed
+    WHERE i.id NOT IN (SELECT new_id FROM known)
+),
+{replace}
+SELECT i.place, {columns}, CASE WHEN m.version = 1 THEN 'created' ELSE 'updated' END AS status
+FROM created m JOIN input i ON i.id = m.id
+UNION ALL
+SELECT i.place, {columns}, 'duplicate'
+FROM known k JOIN input i ON i.id = k.new_id CROSS JOIN LATERAL (
+    SELECT * FROM {s}.memories m WHERE m.tenant_id = $1 AND m.id = k.id LIMIT 1) AS m
+""",
+    live=LIVE,
+    open=OPEN_LIVE,
+    still_open=STILL_OPEN,
     replace=REPLACE,
     columns=COLUMNS,
 )
 
 GET = fill("SELECT {columns} FROM {s}.memories m WHERE m.tenant_id = $1 AND {wanted} AND {when}", columns=COLUMNS)
 BY_ITEM = "m.item_id = $2::uuid"
-BY_KEY = "m.namespace = $2::text[] AND m.key = $3::text"
+BY_KEY = "m.id = {s}.current_row($1, $2::text[], $3::text)"
 BY_ROWS = "m.id = ANY ($2::uuid[])"
 LASTING = "(m.expires_at IS NULL OR m.expires_at > now())"
 AS_OF = (

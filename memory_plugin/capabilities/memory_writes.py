@@ -28,6 +28,9 @@ LIVE = "m.superseded_at IS NULL AND (m.expires_at IS NULL OR m.expires_at > now(
 STILL_OPEN = "coalesce(m.superseded_at, 'infinity') = 'infinity'"
 """The row of `memories m`, named by its id, is the current version of its item."""
 
+OPEN_LIVE = f"{STILL_OPEN} AND (m.expires_at IS NULL OR m.expires_at > now())"
+"""As `LIVE`, for a row that is named by its id."""
+
 
 def fill(template: str, **parts: str) -> str:
     """The template with each `{name}` replaced; other braces, such as those of `{s}`, stay."""

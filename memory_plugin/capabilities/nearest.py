@@ -7,7 +7,7 @@ from typing import Final
 from memory_plugin.capabilities.vector_sql import literal
 from memory_plugin.capabilities.vectors import Space
 
-EXACT: Final = 5_000
+EXACT: Final = 3_000
 """Passages a search may see up to which each is compared with the query, though there is an index: this takes a
 few milliseconds, and an index that knows nothing of the filter would have to be walked far to find as many."""
 
@@ -92,7 +92,9 @@ class Nearest:
         distance = f"e.vector::halfvec({dims:d}) <#> {self._query}"
         self.tables.append(
             f"near_{kind:d} AS MATERIALIZED (SELECT p.id, {distance} AS distance "
-            f"FROM {{s}}.embeddings e JOIN {{s}}.passages p ON p.tenant_id = e.tenant_id AND p.id = e.passage_id "
+            # from the vectors to the passages, whatever the planner believes that the filters leave
+            f"FROM {{s}}.embeddings e CROSS JOIN LATERAL ("
+            f"SELECT * FROM {{s}}.passages p WHERE p.tenant_id = e.tenant_id AND p.id = e.passage_id LIMIT 1) p "
             f"WHERE e.tenant_id = {literal(self._tenant)} AND e.model_id = {self._space.number:d} AND {filters} "
             f"AND {start} ORDER BY {distance} LIMIT {wanted}), "
         )

@@ -21,7 +21,7 @@ from uuid import UUID
 import orjson
 
 from memory_plugin.capabilities.languages import Languages, of_tenant
-from memory_plugin.capabilities.passage_index import IndexStatements
+from memory_plugin.capabilities.passage_index import A_TERM, IndexStatements
 from memory_plugin.capabilities.passage_search import (
     CANDIDATES,
     MEMORY,
@@ -88,7 +88,7 @@ _READ = """
 WITH who AS MATERIALIZED (
     SELECT name, speaker FROM {s}.speakers_named($1, $5::text[], $6::text, $7::text)
 ), terms AS MATERIALIZED (
-    SELECT lexeme, {s}.term_id(lexeme) AS term FROM {s}.query_words({languages}, $3) AS lexeme
+    SELECT lexeme, {a_term} AS term FROM {s}.query_words({languages}, $3) AS lexeme
 ), names AS MATERIALIZED (
     SELECT lexeme FROM {s}.query_words({languages}, (
         SELECT string_agg(said, ' ') FROM (SELECT name FROM who UNION SELECT speaker FROM who
@@ -106,7 +106,7 @@ SELECT EXISTS (SELECT FROM {s}.index_queue WHERE tenant_id = $1) AS pending,
                                     WHERE s.tenant_id = $1 AND s.kind = k.kind AND s.term = t.term), 0),
             'is_name', t.lexeme IN (SELECT lexeme FROM names)))
         FROM terms t CROSS JOIN unnest($4::smallint[]) AS k (kind))::text AS terms
-""".replace("{languages}", of_tenant("$2"))
+""".replace("{languages}", of_tenant("$2")).replace("{a_term}", A_TERM)
 
 _TIME_WORDS = f"""
 SELECT '{{' || string_agg(DISTINCT {{s}}.term_id(lexeme) || ':1', ',') || '}}/{SPARSE_SIZE}'

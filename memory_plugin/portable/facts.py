@@ -1,15 +1,18 @@
-"""Facts from elsewhere: remembered one by one, counted by what became of them."""
+"""Facts from elsewhere: remembered by the hundred, counted by what became of them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any, Protocol
 
 from memory_plugin.capabilities.memories import Memories
+from memory_plugin.capabilities.memory_batches import BATCH
+from memory_plugin.capabilities.memory_facts import NewFact
 from memory_plugin.capabilities.memory_values import USERS_ROOT, normalised_hash
 from memory_plugin.errors import InvalidInputError
 from memory_plugin.portable.importing import Failure
@@ -26,19 +29,10 @@ class Remembering(Protocol):
     memories: Memories
     user_id: str | None
 
-    async def remember(
-        self,
-        content: str,
-        *,
-        user_id: str | None = None,
-        thread_id: str | None = None,
-        agent_id: str | None = None,
-        key: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        valid_from: datetime | None = None,
-        similar: bool = True,
-    ) -> MemoryItem:
-        """Store a fact."""
+    async def remember_many(
+        self, facts: Iterable[str | NewFact], *, keep_going: bool
+    ) -> list[MemoryItem | InvalidInputError]:
+        """Store facts; the answers in their order, an error for each that cannot be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,34 +79,53 @@ async def remember_all(
         dry_run: write nothing, and say what would become of each.
     """
     report = FactsReport()
-    for fact in facts:
-        if isinstance(fact, Failure):
-            report.failed.append(fact)
-            continue
-        try:
-            status = await (_foreseen(memory, fact) if dry_run else _remembered(memory, fact))
-        except InvalidInputError as error:
-            report.failed.append(Failure(fact.line, "memory", str(error)))
-            continue
-        report.counts[status] += 1
-        if on_progress is not None:
-            on_progress(report)
+    given = iter(facts)
+    while batch := list(islice(given, BATCH)):
+        answers = await (_all_foreseen if dry_run else _remembered)(
+            memory, [each for each in batch if isinstance(each, Fact)]
+        )
+        results = iter(answers)
+        for each in batch:
+            answer = each if isinstance(each, Failure) else next(results)
+            if isinstance(each, Fact) and isinstance(answer, InvalidInputError):
+                answer = Failure(each.line, "memory", str(answer))
+            if isinstance(answer, Failure):
+                report.failed.append(answer)
+                continue
+            assert not isinstance(answer, InvalidInputError)  # those are of facts
+            report.counts[answer] += 1
+            if on_progress is not None:
+                on_progress(report)
     return report
 
 
-async def _remembered(memory: Remembering, fact: Fact) -> WriteStatus:
-    item = await memory.remember(
-        fact.content,
-        user_id=fact.user_id,
+async def _remembered(memory: Remembering, facts: Sequence[Fact]) -> list[WriteStatus | InvalidInputError]:
+    items = await memory.remember_many([_new(fact) for fact in facts], keep_going=True)
+    return [item if isinstance(item, InvalidInputError) else item.status or "created" for item in items]
+
+
+def _new(fact: Fact) -> NewFact:
+    new = NewFact(
+        content=fact.content,
         thread_id=fact.thread_id,
         agent_id=fact.agent_id,
         key=fact.key,
         metadata=fact.metadata,
         valid_from=fact.valid_from,
-        similar=False,
     )
-    assert item.status is not None  # on the answer of a write it is set
-    return item.status
+    if fact.user_id is not None:
+        new["user_id"] = fact.user_id
+    return new
+
+
+async def _all_foreseen(memory: Remembering, facts: Sequence[Fact]) -> list[WriteStatus | InvalidInputError]:
+    answers: list[WriteStatus | InvalidInputError] = []
+    for fact in facts:
+        try:
+            answers.append(await _foreseen(memory, fact))
+        except InvalidInputError as error:
+            answers.append(error)
+    return answers
 
 
 async def _foreseen(memory: Remembering, fact: Fact) -> WriteStatus:

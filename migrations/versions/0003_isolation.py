@@ -11,6 +11,9 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+# The number of a term, see term_id(...), as an expression: a function, called for each word, takes most of the time.
+A_TERM = "('x' || left(encode(sha256(convert_to(lexeme, 'UTF8')), 'hex'), 7))::bit(28)::integer + 1"
+
 # Who a function works for that runs as its owner. Every such function passes its tenant through here, before it
 # reads or writes a row.
 CHECKED_TENANT = """
@@ -98,10 +101,30 @@ BEGIN ATOMIC
         ORDER BY {said}, place LIMIT 1) END;
 END
 """
-QUERY_WORDS = """
+QUERY_WORDS_BEFORE = """
 CREATE OR REPLACE FUNCTION query_words(languages text[], question text) RETURNS SETOF text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
+    WITH read AS MATERIALIZED (
+        SELECT place, words(name::regconfig, question) AS w FROM unnest(languages) WITH ORDINALITY AS l (name, place)
+    ), kept AS (
+        SELECT at FROM (SELECT w FROM read ORDER BY words_length(w), place LIMIT 1) AS own, unnest(own.w) AS u,
+             unnest(u.positions) AS at
+    )
+    SELECT DISTINCT u.lexeme FROM read, unnest(read.w) AS u
+    WHERE EXISTS (SELECT FROM unnest(u.positions) AS at WHERE at IN (SELECT at FROM kept));
+END
+"""
+# the same, with plans that are kept: most tenants have one language, and ask for its words with every search
+QUERY_WORDS = """
+CREATE OR REPLACE FUNCTION query_words(languages text[], question text) RETURNS SETOF text
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE ROWS 10 SET search_path FROM CURRENT AS $body$
+BEGIN
+    IF cardinality(languages) = 1 THEN
+        RETURN QUERY SELECT unnest(tsvector_to_array(words(languages[1]::regconfig, question)));
+        RETURN;
+    END IF;
+    RETURN QUERY
     WITH read AS MATERIALIZED (
         SELECT place, words(name::regconfig, question) AS w FROM unnest(languages) WITH ORDINALITY AS l (name, place)
     ), kept AS (
@@ -110,7 +133,7 @@ BEGIN ATOMIC
     )
     SELECT DISTINCT u.lexeme FROM read, unnest(read.w) AS u
     WHERE EXISTS (SELECT FROM unnest(u.positions) AS at WHERE at IN (SELECT at FROM kept));
-END
+END $body$
 """
 SAID = "(SELECT count(DISTINCT at) FROM unnest(w) AS u, unnest(u.positions) AS at)"
 SAID_BEFORE = "words_length(w)"
@@ -217,6 +240,59 @@ BEGIN
 END $body$
 """
 
+# The current row of an item, which may have expired. An array is compared by no index where rows are kept apart by
+# policies, so whoever knows an item by its namespace and key asks here.
+CURRENT_ROW = """
+CREATE FUNCTION current_row(of_tenant text, of_namespace text[], of_key text) RETURNS uuid
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $body$
+BEGIN
+    of_tenant := checked_tenant(of_tenant);
+    RETURN (SELECT m.id FROM memories m
+            WHERE m.tenant_id = of_tenant AND m.namespace = of_namespace AND m.key = of_key
+              AND m.superseded_at IS NULL LIMIT 1);
+END $body$
+"""
+# The facts of a namespace that may say nearly the same as a text: some that share one of its rarest words, and of
+# those that the index has not taken yet the newest.
+FACTS_NEAR = """
+CREATE FUNCTION facts_near(
+    of_tenant text, languages text[], said text, of_namespace text[], of_user text, rarest integer, common integer,
+    candidates integer, fresh integer
+) RETURNS TABLE (item_id uuid, key text, content text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 30
+SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $body$
+#variable_conflict use_column
+DECLARE
+    matching integer[];
+    rows uuid[];
+BEGIN
+    of_tenant := checked_tenant(of_tenant);
+    SELECT array_agg(terms.term # salt.key) INTO matching FROM (
+        SELECT words.term, coalesce(known.passages, 0) AS passages
+        FROM (SELECT lexeme, {a_term} AS term FROM query_words(languages, said) AS lexeme) AS words
+        LEFT JOIN LATERAL (
+            SELECT passages FROM term_statistics s
+            WHERE s.tenant_id = of_tenant AND s.kind = 1 AND s.term = words.term LIMIT 1) AS known ON true
+        ORDER BY 2, lexeme LIMIT rarest) AS terms,
+        (SELECT (term_id(of_tenant) << 4) # 1 AS key OFFSET 0) AS salt
+    WHERE terms.passages <= common;
+    rows := ARRAY(
+        SELECT p.id FROM (
+            SELECT tenant_id, id, kind, user_id, live_until FROM passages WHERE keys && matching OFFSET 0) AS p
+        WHERE p.tenant_id = of_tenant AND p.kind = 1 AND p.live_until IS NULL
+          AND p.user_id IS NOT DISTINCT FROM of_user
+        LIMIT candidates
+    ) || ARRAY(
+        SELECT q.item::uuid FROM index_queue q WHERE q.tenant_id = of_tenant AND q.kind = 1
+        ORDER BY q.item DESC LIMIT fresh);
+    RETURN QUERY
+    SELECT m.item_id, m.key, m.content FROM memories m
+    WHERE m.tenant_id = of_tenant AND m.id = ANY (rows) AND m.namespace = of_namespace
+      AND coalesce(m.superseded_at, 'infinity') = 'infinity' AND (m.expires_at IS NULL OR m.expires_at > now());
+END $body$
+""".replace("{a_term}", A_TERM)
+
 # forwards, and what takes it back (None where dropping something else does)
 STEPS: tuple[tuple[str | None, str | None], ...] = (
     (CHECKED_TENANT, "DROP FUNCTION checked_tenant(text)"),
@@ -224,10 +300,12 @@ STEPS: tuple[tuple[str | None, str | None], ...] = (
     (FOLDED_WORDS, "DROP FUNCTION folded_words(regconfig, text)"),
     (WORDS, WORDS_BEFORE),
     (WORDS_OF.replace("{said}", SAID), WORDS_OF.replace("{said}", SAID_BEFORE)),
-    (QUERY_WORDS.replace("{said}", SAID), QUERY_WORDS.replace("{said}", SAID_BEFORE)),
+    (QUERY_WORDS.replace("{said}", SAID), QUERY_WORDS_BEFORE),
     (FOLD_STORED, None),
     (FOUND_BY_WORDS, "DROP FUNCTION found_by_words"),
     (SPEAKERS_NAMED, "DROP FUNCTION speakers_named(text, text[], text, text)"),
+    (CURRENT_ROW, "DROP FUNCTION current_row(text, text[], text)"),
+    (FACTS_NEAR, "DROP FUNCTION facts_near"),
 )
 
 
