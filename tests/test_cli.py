@@ -642,7 +642,10 @@ class TestDoctor:
         ran = cli("--json", "doctor")
         assert ran.code == 0
         assert ran.json["is_healthy"]
-        names = {"settings", "database", "PostgreSQL", "pgvector", "schema", "rows", "index", "embedder"}
+        names = {
+            "version", "settings", "database", "PostgreSQL", "pgvector", "schema", "rows", "index", "indexes", "tables",
+            "retention", "roles", "embedder",
+        }
         assert _statuses(ran) == dict.fromkeys(names, "ok")
         assert cli("doctor").out.endswith("\nEverything works.\n")
 

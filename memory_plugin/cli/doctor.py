@@ -30,9 +30,11 @@ _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 def doctor(context: typer.Context) -> None:
     """Check that everything works, and say what to do.
 
-    The configuration, the database, the schema, the index and the embedder are looked at. Each line is
-    ok, a warning or an error, with what to do about it; the exit code is 1 when there is an error.
-    Nothing is changed, except that the embedded database is started, and made the first time.
+    Looked at are the configuration, the versions, the database and its extension, the schema, the indexes,
+    what waits for the index, the vectors of each model, bloat, retention, the role and its rights, and the
+    embedder. Each line is ok, a warning or an error, with what to do about it, often a statement to copy; the
+    exit code is 1 when there is an error. Nothing is changed, except that the embedded database is started,
+    and made the first time.
     """
     from memory_plugin.doctor import diagnose, misconfigured
 
