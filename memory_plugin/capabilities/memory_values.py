@@ -158,7 +158,16 @@ def unknown_memory(item: UUID, at: datetime | None = None) -> NotFoundError:
 def keys_of_text(namespace: Namespace, digest: bytes) -> list[str]:
     """Keys for a text without one: the same for the same text, at last a random one if all are taken."""
     name = "\x00".join((*namespace, digest.hex()))
-    return [str(uuid.uuid5(_KEYS, f"{name}\x00{place}")) for place in range(4)] + [str(uuid7())]
+    return [_uuid5(f"{name}\x00{place}") for place in range(4)] + [str(uuid7())]
+
+
+def _uuid5(name: str) -> str:
+    """`str(uuid.uuid5(_KEYS, name))`, in a fifth of the time: each fact asks for four."""
+    number = bytearray(hashlib.sha1(_KEYS.bytes + name.encode(), usedforsecurity=False).digest()[:16])
+    number[6] = number[6] & 0x0F | 0x50
+    number[8] = number[8] & 0x3F | 0x80
+    text = number.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def key_of_attribute(subject: str, attribute: str) -> str:
