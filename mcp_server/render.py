@@ -54,10 +54,13 @@ def as_text(answer: Answer) -> str:
 
     No line of stored text can pass for a line of ours: each starts with `> `, ours never do.
     """
-    data = facts(answer)
-    lines = [data.pop("notice")]
+    return _text_of(facts(answer))
+
+
+def _text_of(data: Mapping[str, Any]) -> str:
+    lines = [data["notice"]]
     stored = [name for name, value in data.items() if _is_stored(name, value)]
-    plain = {name: value for name, value in data.items() if name not in stored}
+    plain = {name: value for name, value in data.items() if name not in stored and name != "notice"}
     if plain:
         lines.append(_line(plain))
     if any(data[name] for name in stored):
@@ -99,12 +102,14 @@ def _value(value: Any) -> str:
 
 def result(answer: Answer) -> CallToolResult:
     """The answer of a tool, complete in its text and complete in its structured content."""
-    return CallToolResult(content=[TextContent(type="text", text=as_text(answer))], structured_content=facts(answer))
+    data = facts(answer)
+    return CallToolResult(content=[TextContent(type="text", text=_text_of(data))], structured_content=data)
 
 
 def size(answer: Answer) -> int:
     """Bytes of the whole result on the wire, text and structured content together."""
-    return len(to_json(as_text(answer))) + len(to_json(facts(answer))) + _ENVELOPE
+    data = facts(answer)
+    return len(to_json(_text_of(data))) + len(to_json(data)) + _ENVELOPE
 
 
 def fit(build: Callable[[int, int], A], *, count: int, longest: int, max_tokens: int) -> A:
@@ -127,10 +132,13 @@ def fit(build: Callable[[int, int], A], *, count: int, longest: int, max_tokens:
     def fits(entries: int, characters: int) -> bool:
         return size(build(entries, characters)) <= budget
 
-    if fits(count, longest):
-        return build(count, longest)
+    answer = build(count, longest)
+    if size(answer) <= budget:
+        return answer
     count = _largest(0, count, lambda entries: fits(entries, _SHORTEST_TEXT))
-    answer = build(count, _largest(0, longest, lambda characters: fits(count, characters)))
+    # a text that is cut says so, which makes a short one longer: what is known to fit is where to start from
+    least = min(_SHORTEST_TEXT, longest) if count else 0
+    answer = build(count, _largest(least, longest, lambda characters: fits(count, characters)))
     if size(answer) > budget:
         raise ToolError(f"The answer does not fit into max_tokens={max_tokens} even without its text: allow more.")
     return answer

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mcp.server.mcpserver.exceptions import ToolError
 
@@ -118,6 +118,7 @@ def test_unknown_facts_are_left_out_of_both() -> None:
 
 
 @given(st.lists(st.text(max_size=3000) | texts, max_size=12), st.integers(SMALLEST_BUDGET, 2000))
+@example(["texts", "that", "are", "short", "", "and", "grow", "when cut"], SMALLEST_BUDGET)
 def test_a_result_never_exceeds_its_budget(stored: list[str], max_tokens: int) -> None:
     answer = recalled(stored, max_tokens)
     wire = result(answer).model_dump_json(by_alias=True, exclude_none=True).encode("utf-8", "replace")
