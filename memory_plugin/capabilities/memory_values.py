@@ -6,7 +6,6 @@ import base64
 import binascii
 import hashlib
 import unicodedata
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import accumulate
