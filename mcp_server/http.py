@@ -38,6 +38,10 @@ _BACKLOG = 2048
 _GRACE = 5
 """Seconds that open requests have to finish when the server stops."""
 
+_IDLE = 75
+"""Seconds that a connection may wait for its next request: longer than proxies keep theirs, or they would send one
+into a connection that is just being closed."""
+
 
 def add_health(server: MCPServer[CoreAccess], access: CoreAccess) -> None:
     """Add `/healthz` (the process answers) and `/readyz` (the database does); neither shows stored data."""
@@ -198,6 +202,7 @@ async def serve_http(
         server_header=False,
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=_GRACE,
+        timeout_keep_alive=_IDLE,
     )
     # uvicorn hands a signal on to the former handler once it is done: this one lets the process
     # end by returning, after the memory is closed, instead of dying of the signal.
