@@ -115,20 +115,39 @@ def current(context: typer.Context) -> None:
         session.output.note(problem)
 
 
-@app.command(epilog=examples("memory-plugin migrate sql > schema.sql", "memory-plugin migrate sql 0001:head"))
+@app.command(
+    epilog=examples(
+        "memory-plugin migrate sql > schema.sql",
+        "memory-plugin migrate sql 0001:head",
+        "memory-plugin migrate sql --citus > citus.sql",
+    )
+)
 def sql(
     context: typer.Context,
     revision: Annotated[
         str, typer.Argument(metavar="REVISION", help="Up to this one from an empty schema, or FROM:TO.")
     ] = "head",
+    citus: Annotated[
+        bool, typer.Option("--citus", help="Print those that spread the newest schema over a Citus cluster.")
+    ] = False,
 ) -> None:
-    """Print the statements of `migrate up`; needs no database."""
+    """Print the statements of `migrate up`; needs no database.
+
+    With --citus, print what distributes the tables of a store by tenant, to be run after `migrate up`.
+    """
     from alembic.util.exc import CommandError
 
+    from memory_plugin.db.citus import citus_sql
     from memory_plugin.db.migrate import upgrade_sql
 
     session = session_of(context)
     schema = session.settings().db_schema
+    if citus:
+        statements = citus_sql(schema=schema)
+        session.output.result(
+            {"schema": schema, "revision": SCHEMA_REVISION, "sql": statements}, lambda: session.output.raw(statements)
+        )
+        return
     try:
         statements = upgrade_sql(revision, schema=schema)
     except CommandError as error:
