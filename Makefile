@@ -47,6 +47,12 @@ bench: $(STAMP) ## measure the checkpointer beside LangGraph's own; options in A
 load: $(STAMP) ## let 64 agents of 1,000 tenants work at once; options in ARGS, as ARGS=--soak
 	@$(BIN)/python -m benchmarks.load $(ARGS)
 
+SECONDS ?= 60
+
+fuzz: $(STAMP) ## look for input that breaks a reader, by coverage; SECONDS=60 for each of the targets, TARGET=codec for one
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt atheris
+	$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(SECONDS)
+
 clean: ## remove what was built, not the demo's database
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 

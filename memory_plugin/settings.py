@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     checkpoint_cache: int = Field(
         default=64, ge=0, description="megabytes for the messages of threads used last; 0 keeps the last thread only"
     )
+    checkpoint_types: Literal["data", "any"] = Field(
+        default="data", description="classes that reading a checkpoint may build: those that hold data, or any"
+    )
     retention_keep_last: int | None = Field(
         default=None, ge=1, lt=2**31, description="checkpoints kept of each namespace of a thread; unset keeps all"
     )

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memory_plugin.langgraph.checkpointer import ConversationSaver
+    from memory_plugin.langgraph.data_types import data_serializer
     from memory_plugin.langgraph.store import MemoryStore
 
-__all__ = ["ConversationSaver", "MemoryStore"]
+__all__ = ["ConversationSaver", "MemoryStore", "data_serializer"]
 
 _HOMES = {
     "ConversationSaver": "memory_plugin.langgraph.checkpointer",
+    "data_serializer": "memory_plugin.langgraph.data_types",
     "MemoryStore": "memory_plugin.langgraph.store",
 }
 

@@ -35,6 +35,7 @@ from memory_plugin.langgraph.assemble import tuple_of, tuples_of
 from memory_plugin.langgraph.buffer import buffer_of, is_own_channel
 from memory_plugin.langgraph.clock import follow
 from memory_plugin.langgraph.codec import ValueCodec, drop_secrets
+from memory_plugin.langgraph.data_types import serializer_for
 from memory_plugin.langgraph.faces import FacedSaver
 from memory_plugin.langgraph.known import KnownInside, KnownMessages, KnownThread
 from memory_plugin.langgraph.names import original_name, stored_name
@@ -62,7 +63,8 @@ class ConversationSaver(FacedSaver):
     Args:
         core: the open store.
         bridge: the way of sync calls to it.
-        serde: LangGraph serializer; an encrypting one leaves no value readable in the database.
+        serde: LangGraph serializer; an encrypting one leaves no value readable in the database. None builds
+            only classes that hold data, unless MEMORY_CHECKPOINT_TYPES says otherwise.
         messages_channel: the channel of the root state that is the conversation.
         plain_metadata: metadata keys that stay readable beside an encrypting serializer.
         secret_names: further names in `configurable` that are never stored.
@@ -78,7 +80,7 @@ class ConversationSaver(FacedSaver):
         plain_metadata: Collection[str] = (),
         secret_names: Collection[str] = (),
     ) -> None:
-        super().__init__(bridge, serde=serde)
+        super().__init__(bridge, serde=serde or serializer_for(core.settings.checkpoint_types))
         self._core = core
         self._channel = messages_channel
         self._plain = (*_PLAIN_METADATA, *plain_metadata)

@@ -175,7 +175,7 @@ class _Importer:
         if kind is not self._kind or len(self._waiting) >= BATCH or self._bytes >= BATCH_BYTES:
             await self.flush()
             self._kind = kind
-        if record.get("thread_id") in self._refused and kind.name not in {"conversation", "memory"}:
+        if str(record.get("thread_id")) in self._refused and kind.name not in {"conversation", "memory"}:
             self._fail(self.report.lines, kind.name, "its conversation was not imported")
             return
         try:
