@@ -20,9 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server, or the check, and give the exit code."""
     settings = parse(arguments)
     # Standard output belongs to the protocol.
-    logging.basicConfig(
-        stream=sys.stderr, level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    _set_up_logs(settings)
     if not settings.http and not settings.check:
         if sys.stdin is None:
             sys.stderr.write("memory-mcp: standard input is closed, over which a client would talk; see --http.\n")
@@ -32,6 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "memory-mcp: waiting for an MCP client on standard input; --help shows how to connect one.\n"
             )
     return asyncio.run(_run(settings))
+
+
+def _set_up_logs(settings: ServerSettings) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    if settings.log_format == "json":
+        from memory_plugin.logs import JsonFormatter
+
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=settings.log_level)
 
 
 async def _run(settings: ServerSettings) -> int:

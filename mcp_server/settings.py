@@ -53,7 +53,7 @@ environment:
                                                        passwords, because other users can see a command line
   MEMORY_DATA_DIR                                      where the embedded database keeps its data
   MEMORY_EMBEDDINGS                                    provider:model, or none to search by words alone
-  MEMORY_MCP_LOG_LEVEL                                 the same as --log-level
+  MEMORY_MCP_LOG_LEVEL, MEMORY_MCP_LOG_FORMAT          the same as --log-level, --log-format
   MEMORY_MCP_READ_ONLY, MEMORY_MCP_ADD_REFERENCES      the same as --read-only, --add-references (set to 1)
   MEMORY_MCP_TOKENS, MEMORY_MCP_PUBLIC_URL,            the same as --tokens (set to 1), --public-url,
   MEMORY_MCP_OAUTH_ISSUER, MEMORY_MCP_OAUTH_AUDIENCE   --oauth-issuer, --oauth-audience
@@ -87,6 +87,7 @@ class ServerSettings:
     """How one server process runs; None leaves the choice to the library's own settings.
 
     Attributes:
+        log_format: lines for people, or JSON without content for programs.
         tokens: accept bearer tokens of the store.
         oauth: accept access tokens of an authorization server.
         public_url: how clients reach the server, without a path.
@@ -109,6 +110,7 @@ class ServerSettings:
     read_only: bool = False
     check: bool = False
     log_level: LogLevel = "WARNING"
+    log_format: Literal["text", "json"] = "text"
     tokens: bool = False
     oauth: OAuthSettings | None = None
     public_url: str | None = None
@@ -148,6 +150,8 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     given = parser.parse_args(["--check", *words[1:]] if words[:1] == ["check"] else words)
     if given.log_level not in LOG_LEVELS:
         parser.error(f"the log level must be one of {', '.join(LOG_LEVELS)}, not {given.log_level}.")
+    if given.log_format not in {"text", "json"}:
+        parser.error(f"the log format must be text or json, not {given.log_format}.")
     settings = ServerSettings(
         url=given.url,
         tenant=given.tenant,
@@ -158,6 +162,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         read_only=given.read_only,
         check=given.check,
         log_level=given.log_level,
+        log_format=given.log_format,
         tokens=given.tokens,
         oauth=_oauth(given, parser),
         public_url=_public_url(given.public_url, parser),
@@ -268,6 +273,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         metavar="LEVEL",
         default=environment.get("MEMORY_MCP_LOG_LEVEL", "WARNING").upper(),
         help=f"what is logged to standard error: {', '.join(LOG_LEVELS)} (default: WARNING)",
+    )
+    how.add_argument(
+        "--log-format",
+        metavar="FORMAT",
+        default=environment.get("MEMORY_MCP_LOG_FORMAT", "text").lower(),
+        help="text, or json: one object a line, without content (default: text)",
     )
     how.add_argument("--version", action="version", version=f"memory-mcp {version()}")
     _add_network(parser.add_argument_group("on a network, with --http"), environment)
