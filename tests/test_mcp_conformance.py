@@ -23,7 +23,7 @@ import pytest
 from memory_plugin.core import MemoryCore
 from tests import outside_tools
 from tests.http_server import own_database
-from tests.test_mcp_transports import ROOT, environment
+from tests.test_mcp_transports import ROOT, environment, get
 
 pytestmark = pytest.mark.outside
 
@@ -46,16 +46,14 @@ class Run:
     printed: str
     statuses: dict[str, list[str]]
     required: list[str]
+    complaints: list[str]
 
     def passed(self, scenario: str) -> bool:
         return not {"FAILURE", "WARNING"} & set(self.statuses[scenario])
 
-    def summary(self) -> tuple[str, str]:
-        """Required scenarios and their checks, how many of how many pass."""
-        checks = [status for name in self.required for status in self.statuses[name]]
-        counted = [status for status in checks if status in {"SUCCESS", "FAILURE", "WARNING"}]
-        passing = sum(map(self.passed, self.required))
-        return f"{passing} of {len(self.required)}", f"{counted.count('SUCCESS')} of {len(counted)}"
+    def summary(self) -> str:
+        """How many of the required scenarios pass."""
+        return f"{sum(map(self.passed, self.required))} of {len(self.required)}"
 
 
 @contextmanager
@@ -70,6 +68,7 @@ def served(module: str, *arguments: str, url: str) -> Iterator[str]:
             line = process.stderr.readline()
             address = re.search(r"http://\S+/mcp", line)
             assert address is not None, line + process.stderr.read()
+            assert get(address[0].removesuffix("/mcp") + "/readyz")[0] == 200
             yield address[0]
         finally:
             process.terminate()
@@ -97,28 +96,38 @@ def required(revision: str) -> list[str]:
 
 
 def run(server: str, revision: str, url: str, folder: Path) -> Run:
+    """Run the suite; once more when it fails, because some of its checks wait for less than a second."""
+    found = run_once(server, revision, url, folder / "first")
+    return found if found.status == 0 else run_once(server, revision, url, folder / "second")
+
+
+def run_once(server: str, revision: str, url: str, folder: Path) -> Run:
     """Run the suite, against what is known to be missing where something is."""
+    folder.mkdir(parents=True)
     gaps = GAPS / f"{server}-{revision}.yml"
     known = ["--expected-failures", str(gaps)] if gaps.exists() else []
     done = suite("server", "--url", url, "--requirements", revision, "-o", str(folder), *known, home=folder)
-    statuses = {}
-    for checks in folder.glob("server-*/checks.json"):
-        name = re.sub(r"-\d{4}-\d\d-\d\dT[\d-]+Z$", "", checks.parent.name).removeprefix("server-")
-        statuses[name] = [check["status"] for check in json.loads(checks.read_text())]
-    return Run(done.returncode, done.stdout + done.stderr, statuses, required(revision))
+    statuses, complaints = {}, []
+    for file in folder.glob("server-*/checks.json"):
+        name = re.sub(r"-\d{4}-\d\d-\d\dT[\d-]+Z$", "", file.parent.name).removeprefix("server-")
+        checks = json.loads(file.read_text())
+        statuses[name] = [check["status"] for check in checks]
+        wrong = [check for check in checks if check["status"] in {"FAILURE", "WARNING"}]
+        complaints += [f"{name}:{check['id']}: {check.get('errorMessage')}" for check in wrong]
+    return Run(done.returncode, done.stdout + done.stderr, statuses, required(revision), complaints)
 
 
 @pytest.fixture(scope="module")
 def runs(
     server_url: str, template: str, worker_id: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, str], Run]:
-    """The suite against each server and each set of requirements; they mostly wait, so all at once."""
+    """The suite against each server and each set of requirements, two at a time."""
 
     async def fill(url: str) -> None:
         async with MemoryCore.open(url, user_id="alice", embeddings=False) as core:
             await core.remember("Alice drinks green tea")
 
-    with ExitStack() as stack, ThreadPoolExecutor(len(RUNS)) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
         url = stack.enter_context(own_database(server_url, template, f"conformance_{worker_id}"))
         asyncio.run(fill(url))
         addresses = {name: stack.enter_context(served(*command, url=url)) for name, command in SERVERS.items()}
@@ -126,7 +135,6 @@ def runs(
         waiting = {}
         for server, revision in RUNS:
             own = folder / f"{server}-{revision}"
-            own.mkdir()
             waiting[server, revision] = pool.submit(run, server, revision, addresses[server], own)
         return {key: each.result() for key, each in waiting.items()}
 
@@ -135,7 +143,7 @@ def runs(
 def test_every_required_scenario_passes(runs: dict[tuple[str, str], Run], revision: str) -> None:
     """Without a warning, too."""
     found = runs["sessions", revision]
-    assert found.status == 0, found.printed
+    assert found.status == 0, "\n".join(found.complaints)
     assert [name for name in found.required if not found.passed(name)] == []
 
 
@@ -143,12 +151,12 @@ def test_every_required_scenario_passes(runs: dict[tuple[str, str], Run], revisi
 @pytest.mark.parametrize("server", ["fixtures", "production"])
 def test_the_gaps_are_those_that_are_listed(runs: dict[tuple[str, str], Run], server: str, revision: str) -> None:
     found = runs[server, revision]
-    assert found.status == 0, found.printed[found.printed.index("=== SUMMARY") :]
+    end = found.printed[found.printed.rindex("\n\nTotal:") :]
+    assert found.status == 0, "\n".join([end, *found.complaints])
 
 
 def test_the_page_tells_what_was_found(runs: dict[tuple[str, str], Run]) -> None:
     page = PAGE.read_text()
     assert f"{outside_tools.CONFORMANCE}@{outside_tools.PACKAGES[outside_tools.CONFORMANCE]}" in page
-    for (server, revision), found in runs.items():
-        scenarios, checks = found.summary()
-        assert f"| `{server}` | {revision} | {scenarios} | {checks} |" in page, (server, revision, scenarios, checks)
+    rows = {f"| `{server}` | {revision} | {found.summary()} |" for (server, revision), found in runs.items()}
+    assert {row for row in rows if row not in page} == set()
