@@ -120,7 +120,7 @@ class Remembers(ABC):
         user_id: str | None = None,
         secrets: SecretsPolicy | None = None,
         keep_going: bool = False,
-    ) -> Any:
+    ) -> list[MemoryItem] | list[MemoryItem | InvalidInputError]:
         """Store many facts, five hundred to a statement; one answer for each, in their order.
 
         The answers are those of `remember` one after the other, without a look at similar facts: also

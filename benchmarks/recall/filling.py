@@ -13,6 +13,7 @@ from benchmarks.recall.corpus import Corpus
 from memory_plugin.core import MemoryCore
 from memory_plugin.db.database import Database
 from memory_plugin.embedding import vector_text
+from memory_plugin.types import uuid7
 
 OWN_USER = 1_000
 """Memories of each user of a measured tenant."""
@@ -22,9 +23,8 @@ STEP = 5_000
 _MEMORIES = """
 INSERT INTO {s}.memories (tenant_id, id, item_id, namespace, key, content, content_hash, value, user_id)
 SELECT $1, id, id, ARRAY['memories', user_id], place::text, body, sha256(convert_to(body, 'UTF8')), '{}', user_id
-FROM (SELECT gen_random_uuid() AS id, place + $3::int AS place, body,
-             'user-' || (place + $3::int - 1) / $4::int AS user_id
-      FROM unnest($2::text[]) WITH ORDINALITY AS t (body, place)) d
+FROM (SELECT id::uuid AS id, place + $3::int AS place, body, 'user-' || (place + $3::int - 1) / $4::int AS user_id
+      FROM unnest($2::text[], $5::text[]) WITH ORDINALITY AS t (body, id, place)) d
 """
 _PASSAGES = """
 INSERT INTO {s}.passages (tenant_id, id, kind, user_id, said_at, length, lexemes, weights, keys)
@@ -67,7 +67,8 @@ INSERT INTO {s}.corpus_statistics (tenant_id, kind, passages, total_length)
 SELECT $2, kind, passages, total_length FROM {s}.corpus_statistics WHERE tenant_id = $1
 """,
 )
-_NEW_ID = "md5($2 || m.id)::uuid"
+# ids begin with the time: those of another tenant lie in the same order
+_NEW_ID = "(left(m.id::text, 18) || substr(md5($2 || m.id)::uuid::text, 19))::uuid"
 _TERMS = """
 INSERT INTO {s}.term_statistics (tenant_id, kind, term, passages)
 SELECT $1, 1, {s}.term_id(lexeme), count(DISTINCT id) FROM {s}.passages, unnest(lexemes) WHERE tenant_id = $1 GROUP BY 3
@@ -94,7 +95,8 @@ async def fill(core: MemoryCore, tenant: str, corpus: Corpus, size: int, step: S
     texts = [corpus.text() for _ in range(size)]
     for start in range(0, size, STEP):
         some = texts[start : start + STEP]
-        await database.execute(database.sql(_MEMORIES), tenant, some, start, OWN_USER)
+        ids = [str(uuid7()) for _ in some]
+        await database.execute(database.sql(_MEMORIES), tenant, some, start, OWN_USER, ids)
         await database.execute(database.sql(_PASSAGES), tenant, start)
         if core.embedder is not None:
             await _embed(core, tenant, some, start)

@@ -166,7 +166,7 @@ async def _reading(plan: Plan, tenants: Sequence[_Measured], corpus: Corpus, ste
 
 async def _writing(plan: Plan, tenants: Sequence[_Measured], corpus: Corpus, step: Step) -> list[Row]:
     single = Row("remember, one by one", goal=f"at least {SINGLE_GOAL:,.0f} a second")
-    bulk = Row("in bulk, until found by words", goal=f"at least {BULK_GOAL:,.0f} a second")
+    bulk = Row("remember_many, until found by words", goal=f"at least {BULK_GOAL:,.0f} a second")
     for each in tenants:
         size, core = len(each.filled.texts), each.words_only
         step(f"{size:,}: writing")
@@ -183,14 +183,7 @@ async def _writing(plan: Plan, tenants: Sequence[_Measured], corpus: Corpus, ste
 
 
 async def _in_bulk(core: MemoryCore, texts: Sequence[str]) -> float:
-    from langgraph.store.base import PutOp
-
-    from memory_plugin.langgraph import MemoryStore
-
-    store = MemoryStore(core, core.bridge)
     began = time.perf_counter()
-    for start in range(0, len(texts), 1_000):
-        some = enumerate(texts[start : start + 1_000], start)
-        await store.abatch([PutOp(("bulk",), str(place), {"text": text}) for place, text in some])
+    await core.remember_many(texts, user_id="bulk writer")
     await core.passages.catch_up()
     return len(texts) / (time.perf_counter() - began)
