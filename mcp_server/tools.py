@@ -225,9 +225,7 @@ async def add_reference(
     caller: Me,
     title: Annotated[str, _named("title", "name")],
     text: Annotated[str, _named("text", "content", "document", description="Markdown or plain")],
-    source: Annotated[
-        str | None, _named("source", "url", "uri", description="where from; again: replaces it")
-    ] = None,
+    source: Annotated[str | None, _named("source", "url", "uri", description="where from; again: replaces it")] = None,
     collection: Annotated[str | None, _named("collection", "library")] = None,
 ) -> Annotated[CallToolResult, Added]:
     """Store a document for search_references.

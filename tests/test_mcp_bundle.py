@@ -68,7 +68,6 @@ REGISTRY = {
                 "required": ["registryType", "identifier", "version", "transport"],
                 "properties": {
                     "registryType": {"const": "pypi"},
-                    "registryBaseUrl": {"const": "https://pypi.org"},
                     "identifier": {"type": "string"},
                     "version": {"type": "string", "not": {"const": "latest"}},
                     "runtimeHint": {"const": "uvx"},
