@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
+from mcp_server.starting import give_back
 from memory_plugin.errors import MemoryPluginError
 
 if TYPE_CHECKING:
@@ -50,13 +51,14 @@ async def open_configured(settings: ServerSettings) -> AsyncIterator[MemoryCore]
 
 
 async def _warm_up(core: MemoryCore) -> None:
-    """Load a local embedding model before the first search needs it."""
+    """Load a local embedding model before the first search needs it; then all is loaded that will be."""
     load = getattr(core.embedder, "load", None)  # models behind a network have nothing to load
     if load is not None:
         try:
             await load()
         except MemoryPluginError as error:
             logger.warning("The embedder cannot be used, recall works by words alone: %s", error)
+    give_back()
 
 
 class CoreAccess:
