@@ -128,7 +128,8 @@ def find_files(paths: Iterable[PathLike] | PathLike, extensions: Collection[str]
     """The files named by paths, folders (with all below them) and glob patterns, in a stable order.
 
     In folders and patterns hidden files and files of other kinds are passed over. Links are
-    followed; a folder is entered once, so that links in a circle end.
+    followed as long as they stay inside of the folder that was named, since whoever filled it may
+    have put links to anything there; a folder is entered once, so that links in a circle end.
 
     Args:
         extensions: of the files that are taken from folders, in lower case with the dot.
@@ -157,21 +158,25 @@ class _Search:
                 return
             place = Path(path).expanduser()
             if place.is_dir():
-                self._take_all(name, self._walk(place))
+                self._take_all(name, place, self._walk(place))
             elif glob.has_magic(name) and not place.exists():
-                self._take_all(name, self._matches(place))
+                self._take_all(name, _fixed_part(place), self._matches(place))
             else:
                 self._take(place)  # whatever is wrong with it, reading it will say
         except (InvalidInputError, OSError, ValueError, RuntimeError, TypeError) as error:
             self._problem(name, str(error))
 
-    def _take_all(self, name: str, files: Iterator[Path]) -> None:
+    def _take_all(self, name: str, folder: Path, files: Iterator[Path]) -> None:
         count, self._repeated = 0, False
+        inside = folder.resolve()
         for file in files:
             known = file.suffix.lower() in self._extensions
             if known and file.is_file():
                 count += 1
-                self._take(file)
+                if file.resolve().is_relative_to(inside):
+                    self._take(file)
+                else:
+                    self._problem(str(file), "The link leads out of the folder: name its target itself to add it.")
             elif file.is_symlink() and (reason := _dead_link(file, known)):
                 self._problem(str(file), reason)
         if not count and not self._repeated:
@@ -185,8 +190,8 @@ class _Search:
 
     def _matches(self, pattern: Path) -> Iterator[Path]:
         # pathlib, because the glob module follows links in a circle as long as the system lets it
-        known = next(place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
-        base, rest = Path(*pattern.parts[:known]), pattern.parts[known:]
+        base = _fixed_part(pattern)
+        rest = pattern.parts[len(base.parts) :]
         show_hidden = any(part.startswith(".") for part in rest)
         for match in sorted(base.glob(str(Path(*rest)))):
             hidden = any(part.startswith(".") for part in match.relative_to(base).parts)
@@ -225,6 +230,12 @@ class _Search:
 
     def _problem(self, name: str, reason: str) -> None:
         self.found.problems.append((path_text(name), reason))
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder that a pattern begins with, before its first wildcard."""
+    known = next(place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
+    return Path(*pattern.parts[:known])
 
 
 def _dead_link(file: Path, known: bool) -> str | None:
