@@ -50,8 +50,8 @@ from mcp_server.__main__ import main
 sys.exit(main([]))
 '''
 
-_LINES = ((1.0, 7.0), (1.0, 1.0), (4.0, 4.0), (7.0, 1.0), (7.0, 7.0))
-"""The corners of the icon's one line, on a ground of 8 by 8: that of the server's own icon."""
+_LINES = ((1.0, 7.0), (1.0, 1.0), (4.0, 4.0))
+"""The corners of the left half of the icon's one line, on a ground of 8 by 8; the right half is its mirror image."""
 
 _COLOR = (0x55, 0x55, 0xEE)
 

@@ -19,7 +19,8 @@ from pathlib import Path
 
 CONFORMANCE = "@modelcontextprotocol/conformance"
 INSPECTOR = "@modelcontextprotocol/inspector"
-PACKAGES = {CONFORMANCE: "0.2.0-alpha.12", INSPECTOR: "2.12.0"}
+BUNDLES = "@anthropic-ai/mcpb"
+PACKAGES = {CONFORMANCE: "0.2.0-alpha.12", INSPECTOR: "2.12.0", BUNDLES: "2.1.2"}
 
 OLDEST_NODE = (22, 19)
 NODE = "24.21.0"
@@ -109,7 +110,7 @@ def main() -> int:
             _install_langchain(client)
         if npm is not None:
             _install_from_npm(npm)
-            tests += ["tests/test_mcp_conformance.py", "tests/test_mcp_inspector.py"]
+            tests += ["tests/test_mcp_bundle.py", "tests/test_mcp_conformance.py", "tests/test_mcp_inspector.py"]
     except subprocess.CalledProcessError as error:
         print(f"Not installed, so the MCP server was not checked: {error}", file=sys.stderr)
         return 1
