@@ -643,8 +643,19 @@ class TestDoctor:
         assert ran.code == 0
         assert ran.json["is_healthy"]
         names = {
-            "version", "settings", "database", "PostgreSQL", "pgvector", "schema", "rows", "index", "indexes", "tables",
-            "retention", "roles", "embedder",
+            "version",
+            "settings",
+            "database",
+            "PostgreSQL",
+            "pgvector",
+            "schema",
+            "rows",
+            "index",
+            "indexes",
+            "tables",
+            "retention",
+            "roles",
+            "embedder",
         }
         assert _statuses(ran) == dict.fromkeys(names, "ok")
         assert cli("doctor").out.endswith("\nEverything works.\n")
