@@ -18,6 +18,8 @@ from memory_plugin.capabilities.passage_search import (
 )
 from memory_plugin.core import MemoryCore
 from memory_plugin.db.database import Database
+from memory_plugin.settings import Settings
+from tests.counting import counted
 
 
 @pytest.fixture
@@ -92,6 +94,50 @@ async def test_neighbours_are_read_from_nearby(words_only: MemoryCore) -> None:
     lines = [row[0] for row in plan if "passages_thread_idx" in row[0]]
     assert len(lines) == 2, "\n".join(row[0] for row in plan)
     assert all("rows=2.00" in line or "rows=2 " in line for line in lines)
+
+
+async def scans_of(core: MemoryCore, *indexes: str) -> list[int]:
+    """How often each index was read so far, by all connections that are at rest."""
+    await core.database.fetch("SELECT pg_stat_force_next_flush()")
+    await core.database.fetch("SELECT pg_stat_clear_snapshot()")
+    rows = await core.database.fetch("SELECT indexrelname, idx_scan FROM pg_stat_user_indexes")
+    counts = {row["indexrelname"]: row["idx_scan"] for row in rows}
+    return [counts[name] for name in indexes]
+
+
+async def test_words_are_found_by_the_index_of_words_or_among_the_few_of_a_user(database_url: str) -> None:
+    """Without statistics as well as with them: never by way of all passages of the tenant."""
+    settings = Settings().model_copy(update={"pool_size": 1})
+    async with MemoryCore.open(database_url, embeddings="none", settings=settings) as core:
+        await core.remember_many(f"walrus number {place} of the north" for place in range(600))
+        await core.remember_many([f"walrus {place} is mine" for place in range(20)], user_id="few")
+        await core.passages.catch_up()
+        for prepare in ("SELECT 1", "ANALYZE"):
+            await core.database.execute(prepare)
+            for user, by_words, by_user in ((None, 1, 0), ("few", 0, 4)):
+                await core.passages.read("walrus", [MEMORY])
+                before = await scans_of(core, "passages_keys_idx", "passages_user_idx")
+                found = await core.passages.search(words="walrus", vector=None, kinds=[MEMORY], scope=Scope(user))
+                after = await scans_of(core, "passages_keys_idx", "passages_user_idx")
+                assert len(found) == 100
+                assert [now - then for then, now in zip(before, after, strict=True)] == [by_words, by_user]
+
+
+async def test_a_recall_is_three_statements(database_url: str) -> None:
+    """One that reads the question, one for candidates of every kind, one for the text of each kind among the best."""
+    async with MemoryCore.open(database_url) as core:
+        await core.remember("Walruses sleep on the beach", user_id="u")
+        await core.conversations.append("t", [{"role": "user", "content": "I saw a walrus"}], user_id="u")
+        await core.recall("When do walruses sleep?", user_id="u")
+        await core.indexed()
+        await core._indexer.stop()
+        core.kick = lambda: None  # type: ignore[method-assign]
+        for kinds, statements in ((("memory",), 3), (("message",), 3), (("memory", "message", "reference"), 4)):
+            await core.recall("Where do walruses sleep?", user_id="u", kinds=kinds)  # type: ignore[arg-type]
+            async with counted(core.database) as sent:
+                hits = await core.recall("When did I see walruses?", user_id="u", kinds=kinds)  # type: ignore[arg-type]
+            assert hits and hits.words_only is None
+            assert len(sent) == statements, sent
 
 
 async def test_many_that_come_at_once_leave_statistics_behind(words_only: MemoryCore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from memory_plugin.capabilities.vector_sql import literal
@@ -43,12 +44,13 @@ class Nearest:
         self.tables: list[str] = []
         """Common table expressions, each with a comma behind it."""
 
-    def arm(self, kind: int, filters: str, *, has_parts: bool, seen: str, size: int | None = None) -> str:
+    def arm(self, kind: int, filters: str, *, has_parts: bool, seen: Sequence[str], size: int | None = None) -> str:
         """The nearest $2 passages `p` of one kind that fulfil the filters, as a SELECT of their ids in brackets.
 
         Args:
             has_parts: passages of the kind may have more than one vector.
-            seen: the filters as far as they serve to count those passages; others may be counted too.
+            seen: the filters as far as they serve to count those passages, one after the other, each
+                from an index; others may be counted too.
             size: how many there are, where that is known.
         """
         distance = f"e.vector <#> {self._query}"
@@ -71,7 +73,7 @@ class Nearest:
             return exact
         return f"(SELECT id FROM near_{kind:d} GROUP BY id ORDER BY min(distance), id LIMIT $2) UNION {exact}"
 
-    def _walk(self, kind: int, filters: str, seen: str | None, wanted: int) -> None:
+    def _walk(self, kind: int, filters: str, seen: Sequence[str] | None, wanted: int) -> None:
         # the tenant, the model and the width are literals: only so the planner knows the partial index fits
         dims = self._space.dims
         settings = {
@@ -85,9 +87,10 @@ class Nearest:
         )
         start = f"(SELECT {tuned})"
         if seen is not None:
-            self.tables.append(
-                f"few_{kind:d} AS MATERIALIZED (SELECT FROM {{s}}.passages p WHERE {seen} LIMIT {EXACT + 1}), "
+            counted = " UNION ALL ".join(
+                f"(SELECT FROM {{s}}.passages p WHERE {some} LIMIT {EXACT + 1})" for some in seen
             )
+            self.tables.append(f"few_{kind:d} AS MATERIALIZED ({counted}), ")
             start = f"(SELECT count(*) > {EXACT} AND {tuned} FROM few_{kind:d})"
         distance = f"e.vector::halfvec({dims:d}) <#> {self._query}"
         self.tables.append(

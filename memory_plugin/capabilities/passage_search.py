@@ -172,7 +172,10 @@ class SearchBuilder:
             self.arms.append(self._by_words(kind, terms, wanted))
         if self._nearest is not None:
             size = self._sizes.get(kind) if condition is None else None
-            seen = self._filters(kind, wanted, counted=True)
+            whose: tuple[Literal["own", "nobody's"], ...] = ("own",)
+            if self._scope.user_id is not None and kind != MESSAGE:
+                whose = ("own", "nobody's")
+            seen = [self._filters(kind, wanted, counted=each) for each in whose]
             self.arms.append(self._nearest.arm(kind, filters, has_parts=kind == MEMORY, seen=seen, size=size))
 
     def _by_words(self, kind: int, terms: Sequence[Term], condition: str | None) -> str:
@@ -212,17 +215,19 @@ class SearchBuilder:
         key = term ^ (self._salt ^ kind)
         return key - (1 << 32) if key >= 1 << 31 else key
 
-    def _filters(self, kind: int, condition: str | None, *, counted: bool = False) -> str:
+    def _filters(self, kind: int, condition: str | None, *, counted: Literal["own", "nobody's"] | None = None) -> str:
         """What a passage `p` must fulfil to be seen.
 
         Args:
-            counted: only to see how many there are, about: without what keeps that from being read from an index.
+            counted: only to see how many there are, about: those of the user or those of nobody, and without
+                what keeps their number from being read from an index.
         """
         scope = self._scope
         parts = ["p.tenant_id = $1", f"p.kind = {kind:d}"]
         if scope.user_id is not None:
-            own = f"p.user_id = {self._side('user_id', 'text')}"
-            parts.append(own if kind == MESSAGE else f"({own} OR p.user_id IS NULL)")
+            own, nobodys = f"p.user_id = {self._side('user_id', 'text')}", "p.user_id IS NULL"
+            both = own if kind == MESSAGE else f"({own} OR {nobodys})"
+            parts.append({"own": own, "nobody's": nobodys, None: both}[counted])
         if scope.thread_id is not None and kind != REFERENCE:
             parts.append(f"p.thread_id = {self._side('thread_id', 'text')}")
         if scope.since is not None:
@@ -232,7 +237,7 @@ class SearchBuilder:
         if scope.as_of is not None and kind != REFERENCE:
             moment = self._side("as_of", "timestamptz")
             parts.append(f"p.said_at <= {moment} AND (p.live_until IS NULL OR p.live_until > {moment})")
-        elif not counted:
+        elif counted is None:
             parts.append("p.live_until IS NULL")
         if condition is not None:
             parts.append(condition)
