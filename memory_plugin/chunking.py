@@ -29,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 BlockKind = Literal["heading", "paragraph", "list", "code", "table", "record"]
 
-# The one place where sizes are set. Small transformer embedders (MiniLM and its kin) read 256 of their
-# own tokens and drop the rest in silence, and the mean of static token vectors blurs as a text grows:
-# both want passages of 200 to 300 tokens. The maximum leaves room for a heading path put before the text.
-TARGET_TOKENS = 220
-MAX_TOKENS = 300
+# The one place where sizes are set, and measured: docs/explanation/ranking.md has the table. From 400 tokens on
+# nothing is gained by larger passages, below it the words of one thought are cut apart; a passage is also what a
+# model reads, and the smaller one costs less. The maximum leaves a block that cannot be halved well in one piece.
+TARGET_TOKENS = 400
+MAX_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)

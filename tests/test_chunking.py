@@ -111,14 +111,14 @@ def test_a_heading_is_not_left_alone_above_a_long_paragraph() -> None:
 
 
 def test_a_block_between_target_and_maximum_stays_whole() -> None:
-    code = "\n".join(f"value_{number} = compute({number})" for number in range(26))
+    code = "\n".join(f"value_{number} = compute({number})" for number in range(44))
     assert chunking.TARGET_TOKENS < count_tokens(code) < chunking.MAX_TOKENS
     text, blocks = written(("Before.", "paragraph", ()), (code, "code", ()), ("After.", "paragraph", ()))
     assert any(code in chunk.text for chunk in chunks_of(text, *blocks))
 
 
 def test_a_long_paragraph_is_cut_at_sentence_ends() -> None:
-    chunks = chunks_of(SENTENCE * 60)
+    chunks = chunks_of(SENTENCE * 120)
     assert len(chunks) > 3
     assert all(chunk.text.endswith("days.") for chunk in chunks)
 
@@ -158,7 +158,7 @@ def test_no_cut_inside_a_combined_character() -> None:
 
 def test_code_is_cut_at_blank_lines_and_keeps_its_indentation() -> None:
     method = "    def refund(self, charge):\n        return self.client.post('/refunds', charge)\n\n"
-    code = "class Client:\n" + method * 30
+    code = "class Client:\n" + method * 60
     chunks = chunks_of(code, Block(0, len(code), "code"))
     assert len(chunks) > 2
     assert all(chunk.text.startswith("    def") for chunk in chunks[1:])
@@ -227,7 +227,7 @@ def test_five_megabytes_take_seconds_and_each_character_is_counted_a_few_times(m
     monkeypatch.setattr(chunking, "count_tokens", counting)
     started = time.process_time()
     number = sum(1 for _ in iter_chunks(text, paragraphs(text, 0, len(text)), numbered=True))
-    assert number > 5_000
+    assert number > 2_500
     assert counted < 4 * len(text)
     assert time.process_time() - started < 30
 

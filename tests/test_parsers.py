@@ -399,7 +399,7 @@ def test_front_matter_gives_the_title_and_is_no_heading() -> None:
 
 
 def test_a_markdown_table_is_cut_between_its_rows() -> None:
-    rows = "\n".join(f"| {number} | {SENTENCE}|" for number in range(40))
+    rows = "\n".join(f"| {number} | {SENTENCE}|" for number in range(80))
     document = parse(f"# T\n\n| No | Text |\n|---:|:---|\n{rows}\n", name="a.md")
     assert len(document.chunks) > 3
     assert all(line.endswith("|") for text in texts(document)[1:] for line in text.splitlines())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from benchmarks.checkpointer.server import Server, open_server
+from benchmarks.pages import machine, place_of
 from benchmarks.references.beir import RetrievalSet, docstrings, load
 from benchmarks.references.ingest import Ingested, Step, scratch, search_times, write_manual
 from benchmarks.references.ingest import load as ingest
@@ -26,17 +28,19 @@ _HELP = """Measure references: how well they are found, how fast they go in, how
 
 PATH is a folder in the layout of BEIR: corpus.jsonl, queries.jsonl, qrels/test.tsv. Without one a small set is made
 of the docstrings of the standard library; it is easier than sets made by people, and compares systems only.
-Beside ours stand BM25 alone and, where langchain-postgres is installed, LangChain's own vector store, with the same
-embedder in the same run. Nothing is kept: without --url an embedded PostgreSQL runs in a temporary directory.
+Beside ours stand words and vectors alone, flat BM25 where bm25s and PyStemmer are installed, and LangChain's own
+vector store where langchain-postgres is, with the same embedder in the same run. Nothing is kept: without --url an
+embedded PostgreSQL runs in a temporary directory.
 
-\\b
+\b
 Examples:
-  python -m benchmarks.references data/scifact
+  python -m benchmarks.references data/scifact --write-docs docs/benchmarks.md
   python -m benchmarks.references --quick
   python -m benchmarks.references --only ingest --files 10000 --large 100
 """
 
 GROUPS = ("quality", "ingest", "search")
+PLACE = place_of("references")
 
 
 def command(
@@ -46,6 +50,11 @@ def command(
     files: Annotated[int, typer.Option("--files", metavar="N", help="Small files that go in.")] = 10_000,
     large: Annotated[int, typer.Option("--large", metavar="MB", help="Megabytes of the one large file.")] = 100,
     chunks: Annotated[int, typer.Option("--chunks", metavar="N", help="Passages that are searched.")] = 100_000,
+    onnx: Annotated[bool, typer.Option("--onnx", help="The embedder onnx too: slow to store.")] = False,
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="Whose judgements: test, train, dev.")] = "test",
+    docs: Annotated[
+        Path | None, typer.Option("--write-docs", metavar="FILE", help="Replace the tables of this page.")
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write everything to a file.")
     ] = None,
@@ -57,8 +66,10 @@ def command(
     groups = [name.strip() for name in only.split(",") if name.strip()] or list(GROUPS)
     if unknown := [name for name in groups if name not in GROUPS]:
         raise typer.BadParameter(f"{unknown[0]!r} is nothing that is measured.", param_hint="--only")
+    if docs is not None and not PLACE.is_on(docs):
+        raise typer.BadParameter(f"the page must have {PLACE.begin} and {PLACE.end}.", param_hint="--write-docs")
     try:
-        sets = [load(path) for path in paths or ()]
+        sets = [load(path, split) for path in paths or ()]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="PATH") from error
     if quick:
@@ -70,8 +81,12 @@ def command(
         def step(what: str, done: int, whole: int) -> None:
             bar.update(task, description=what, completed=done, total=whole)
 
-        report = asyncio.run(measure(groups, sets, step, quick=quick, files=files, large=large, chunks=chunks, url=url))
+        report = asyncio.run(
+            measure(groups, sets, step, quick=quick, files=files, large=large, chunks=chunks, url=url, onnx=onnx)
+        )
     sys.stdout.write(markdown(report))
+    if docs is not None:
+        PLACE.write(docs, markdown(report))
     if json_file is not None:
         json_file.write_text(json.dumps(report, indent=1, default=asdict) + "\n", "utf-8")
 
@@ -87,16 +102,18 @@ async def measure(
     chunks: int,
     url: str | None = None,
     questions: int = 200,
+    onnx: bool = False,
 ) -> dict[str, Any]:
     """All that was asked for, by group."""
     report: dict[str, Any] = {}
+    before = os.getloadavg()[0]
     async with open_server(url, synchronous=False) as server:
         if "quality" in groups:
             chosen = sets or [docstrings(150 if quick else None)]
             report["quality"] = [
                 {"set": each.name, "documents": len(each.corpus), "queries": len(each.queries), "systems": found}
                 for each in chosen
-                for found in [await compare(server, each, step)]
+                for found in [await compare(server, each, step, onnx=onnx)]
             ]
         if "ingest" in groups:
             report["ingest"] = [
@@ -105,6 +122,7 @@ async def measure(
             ]
         if "search" in groups:
             report["search"] = await _search(server, chunks, questions, step)
+        report["facts"] = machine(await server.version(), (before, os.getloadavg()[0]))
     return report
 
 
@@ -150,7 +168,8 @@ def markdown(report: dict[str, Any]) -> str:
             f"Search over {found['chunks']:,} passages: median {found['p50']:.1f} ms, 95% under {found['p95']:.1f} ms.",
             "",
         ]
-    return "\n".join(lines)
+    lines += [f"- {name}: {value}" for name, value in report.get("facts", {}).items()]
+    return "\n".join(lines) + "\n"
 
 
 def _quality(one: Ranked) -> str:

@@ -54,8 +54,8 @@ class RetrievalSet:
     relevant: Mapping[str, Mapping[str, int]]
 
 
-def load(folder: Path) -> RetrievalSet:
-    """The set in a folder: corpus.jsonl, queries.jsonl, qrels/test.tsv.
+def load(folder: Path, split: str = "test") -> RetrievalSet:
+    """The set in a folder: corpus.jsonl, queries.jsonl, qrels/test.tsv, or the judgements of another split.
 
     Raises:
         ValueError: a file is missing, or is not in this layout.
@@ -67,7 +67,7 @@ def load(folder: Path) -> RetrievalSet:
         ]
         questions = {str(row["_id"]): str(row["text"]) for row in _rows(folder / "queries.jsonl")}
         relevant: dict[str, dict[str, int]] = {}
-        with (folder / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as file:
+        with (folder / "qrels" / f"{split}.tsv").open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file, delimiter="\t"):
                 if int(row["score"]) > 0:
                     relevant.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])

@@ -12,11 +12,13 @@ from typing import Any
 
 from benchmarks.checkpointer.server import Server, run_sql, with_database
 from benchmarks.references.beir import DEPTH, RetrievalSet, Text, ndcg, recall
-from memory_plugin import Memory
+from memory_plugin import Hit, Memory, Weights
 
 OURS = "references.search"
 WORDS = "references.search, words alone (BM25)"
 FLAT = "flat BM25 (bm25s)"
+VECTORS = "references.search, vectors alone"
+ONNX = "references.search, embedder onnx"
 LANGCHAIN = "LangChain PGVectorStore"
 
 Ranker = Callable[[str], Awaitable[Sequence[str]]]
@@ -35,10 +37,16 @@ class Ranked:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-async def compare(server: Server, data: RetrievalSet, step: Step) -> list[Ranked]:
-    """Every system on one set, each on a database of its own that is dropped again."""
+async def compare(server: Server, data: RetrievalSet, step: Step, *, onnx: bool = False) -> list[Ranked]:
+    """Every system on one set, each on a database of its own that is dropped again.
+
+    Args:
+        onnx: ours once more with the embedder of that name, which stores a hundred passages a second.
+    """
     makers: dict[str, Any] = {OURS: _ours, WORDS: _words}
-    if find_spec("bm25s") is not None:
+    if onnx:
+        makers[ONNX] = _onnx
+    if find_spec("bm25s") is not None and find_spec("Stemmer") is not None:
         makers[FLAT] = _flat
     if find_spec("langchain_postgres") is not None:
         makers[LANGCHAIN] = _langchain
@@ -48,8 +56,11 @@ async def compare(server: Server, data: RetrievalSet, step: Step) -> list[Ranked
         await run_sql(server.url, f"DROP DATABASE IF EXISTS {database} WITH (FORCE)", f"CREATE DATABASE {database}")
         try:
             started = time.perf_counter()
-            async with make(with_database(server.url, database), data.corpus, step) as rank:
+            maker = make(with_database(server.url, database), data.corpus, step)
+            async with maker as rank:
                 results.append(await _measured(name, rank, data, time.perf_counter() - started, step))
+                if name == OURS:
+                    results.append(await _measured(VECTORS, maker.by_meaning, data, results[-1].seconds, step))
         finally:
             await run_sql(server.url, f"DROP DATABASE {database} WITH (FORCE)")
     return results
@@ -93,13 +104,28 @@ class _ours:  # noqa: N801 - makers are functions to whoever calls them
         await memory.indexed()
 
         async def rank(question: str) -> Sequence[str]:
-            hits = await memory.references.search(question, limit=5 * DEPTH)
-            return [hit.citation.source or "" for hit in hits if hit.citation]
+            return _sources(await memory.references.search(question, limit=5 * DEPTH))
 
         return rank
 
+    async def by_meaning(self, question: str) -> Sequence[str]:
+        """The ranking without the words."""
+        weights = Weights(words=0.0)
+        return _sources(await self._memory.recall(question, kinds=("reference",), limit=5 * DEPTH, weights=weights))
+
     async def __aexit__(self, *exc_info: object) -> None:
         await self._memory.__aexit__(*exc_info)
+
+
+def _sources(hits: Sequence[Hit]) -> list[str]:
+    """The documents of the hits, in their order."""
+    return [hit.citation.source or "" for hit in hits if hit.citation]
+
+
+class _onnx(_ours):  # noqa: N801 - likewise
+    """Our store with the stronger embedder that comes in packages too."""
+
+    embeddings = "onnx"
 
 
 class _words(_ours):  # noqa: N801 - likewise
@@ -116,9 +142,12 @@ class _flat:  # noqa: N801 - likewise
 
     async def __aenter__(self) -> Ranker:
         import bm25s
+        import Stemmer
+
+        stemmer = Stemmer.Stemmer("english")
 
         def tokens(texts: list[str]) -> Any:
-            return bm25s.tokenize(texts, stopwords="en", show_progress=False)
+            return bm25s.tokenize(texts, stopwords="en", stemmer=stemmer, show_progress=False)
 
         index = bm25s.BM25(k1=0.9, b=0.4)
         index.index(tokens([each.whole for each in self._corpus]), show_progress=False)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from memory_plugin.chunking import MAX_TOKENS, count_tokens
+from memory_plugin.chunking import count_tokens
 from memory_plugin.parsers.base import Extract, ParseLimits, TextWriter, label
 from memory_plugin.parsers.openapi_schema import (
     Detail,
@@ -41,8 +41,9 @@ _MAX_TAGS = 200
 _MAX_PARAMETERS = 200
 _MAX_RESPONSES = 40
 _MAX_BODY_FIELDS = 120
-# tokens: what fits one chunk, line breaks allowed for, and what is too little for the fields of a body
-_ROOM = MAX_TOKENS - 4
+# tokens of one operation or schema, fewer than prose has in a chunk: fields beyond that drown what it is for; and
+# what is too little for the fields of a body
+_ROOM = 296
 _LEAST_ROOM = 60
 # how the fields of a body are said, from the fullest on: references followed, and detail
 _BODY_DETAILS: tuple[tuple[int, Detail], ...] = ((2, "full"), (1, "full"), (1, "sentence"), (1, "names"))

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 
-from memory_plugin.chunking import MAX_TOKENS, TARGET_TOKENS, count_tokens
+from memory_plugin.chunking import count_tokens
 from memory_plugin.errors import DocumentError
 from memory_plugin.parsers.base import Extract, ParseLimits, TextWriter, label
 
@@ -16,6 +16,11 @@ _SAMPLE = 20_000
 _QUOTED = re.compile(r'"[^"]*"')
 _NUMBER = re.compile(r"[-+]?[\d\s.,:/%€$£]+$")
 _SPACES = re.compile(r"\s+")
+
+# tokens of rows in one group, and of a row that may still stand on a line: each row is about something of its own,
+# so fewer go together than prose has in a passage
+_ROWS = 220
+_LONG_ROW = 290
 
 Row = tuple[int | None, Sequence[str]]  # the line it begins at, and its cells
 
@@ -65,12 +70,12 @@ def write_table(
             continue
         empty = False
         size = count_tokens(row) + 1
-        if header and head_tokens + size > MAX_TOKENS - 10:
+        if header and head_tokens + size > _LONG_ROW:
             flush()
             first = next(filter(None, map(label, cells)), "")
             writer.add(_record(header, cells), "record", heading_path=(*heading_path, first), line=line)
             continue
-        if tokens + size > TARGET_TOKENS:
+        if tokens + size > _ROWS:
             flush()
         if not group:
             first_line = line

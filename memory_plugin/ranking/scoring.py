@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from memory_plugin.capabilities.passage_search import MEMORY, MESSAGE, NEARBY, Candidate
+from memory_plugin.capabilities.passage_search import MEMORY, MESSAGE, NEARBY, REFERENCE, Candidate
 from memory_plugin.ranking.question import Question, folded
 from memory_plugin.ranking.weights import Weights
 
@@ -63,7 +63,12 @@ def fuse(candidates: Sequence[Candidate], weights: Weights, question: Question |
     scored = []
     for each, signals in zip(others, scale.both(others, weights), strict=True):
         factor = 1 + weights.fact if each.kind == MEMORY else 1.0
-        scored.append(Scored(each, ((signals[0] or 0.0) + (signals[1] or 0.0)) * factor, signals, factor))
+        of_words, of_meaning = signals
+        if each.kind == REFERENCE:
+            of_words = None if of_words is None else of_words * (1 + weights.passage)
+            of_meaning = None if of_meaning is None else of_meaning * (1 - weights.passage)
+        score = ((of_words or 0.0) + (of_meaning or 0.0)) * factor
+        scored.append(Scored(each, score, (of_words, of_meaning), factor))
     messages = [each for each in candidates if each.kind == MESSAGE]
     if messages:
         scored += _messages(messages, scale, weights, question or Question(""))

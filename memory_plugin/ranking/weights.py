@@ -31,6 +31,8 @@ class Weights:
         question: (c) the message is itself a question.
         moment: has a word of time, where the question asks when.
         period: said in the time that the question names; half of it in the week afterwards.
+        passage: how much more the words of a passage of a document count, and how much less its meaning:
+            documents are written in the words they are asked for, talk is not.
     """
 
     words: float = 0.5
@@ -46,6 +48,7 @@ class Weights:
     question: float = -0.12
     moment: float = 0.25
     period: float = 0.5
+    passage: float = 0.2
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -57,6 +60,6 @@ class Weights:
     def plain(cls) -> Weights:
         """Words, meaning and importance alone: no signal of conversations."""
         return cls(
-            fact=0.0, previous=0.0, next=0.0, answer=0.0, session=0.0, speaker=0.0,
-            role=0.0, question=0.0, moment=0.0, period=0.0,
+            passage=0.0, fact=0.0, previous=0.0, next=0.0, answer=0.0, session=0.0,
+            speaker=0.0, role=0.0, question=0.0, moment=0.0, period=0.0,
         )  # fmt: skip
