@@ -20,9 +20,14 @@ KEPT = 256
 
 
 class Views:
-    """The stores of other tenants that share one store's connections; those used last are kept."""
+    """The stores of other tenants that share one store's connections; those used last are kept.
+
+    Attributes:
+        threads: what checkpointers know of threads, of all tenants together, so that one limit holds for all.
+    """
 
     def __init__(self) -> None:
+        self.threads: OrderedDict[Any, Any] = OrderedDict()
         self._kept: OrderedDict[str, Any] = OrderedDict()
         self._indexers: WeakSet[Indexer] = WeakSet()
         self._stopping: set[asyncio.Task[None]] = set()
@@ -48,6 +53,7 @@ class Views:
         for indexer in list(self._indexers):
             await indexer.stop()
         self._kept.clear()
+        self.threads.clear()
 
 
 class ManyTenants(ABC):

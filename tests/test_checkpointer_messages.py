@@ -350,8 +350,8 @@ async def test_what_is_known_of_a_thread_is_bounded(saver: ConversationSaver, mo
             await writer.put(messages=[*kept, *said(f"{turn}")])
 
     ours = saver._known
-    assert len(ours._threads) <= 3
-    assert all(len(thread.rows) <= 40 and len(thread.checkpoints) <= 4 for thread in ours._threads.values())
+    assert len(ours._kept) <= 3
+    assert all(len(thread.rows) <= 40 and len(thread.checkpoints) <= 4 for thread in ours._kept.values())
     for number in range(5):
         config = place(f"t{number}")
         assert [each["checkpoint"]["channel_values"] for each in await history(saver, config)] == [

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory_plugin.langgraph import known
-from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread, runs, uncovered
+from memory_plugin.langgraph.known import (
+    MAX_THREADS,
+    Kept,
+    KnownCheckpoint,
+    KnownMessages,
+    KnownThread,
+    runs,
+    uncovered,
+)
 
 NUMBERS = st.lists(st.integers(1, 40), max_size=30)
 SPANS = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 8)).map(lambda each: (each[0], sum(each))), max_size=8)
@@ -77,3 +87,16 @@ def test_a_thread_that_is_reset_knows_nothing() -> None:
 
     assert list(thread.near("", "c")) == []
     assert (thread.buffer, thread.buffer_parts, thread.internal, thread.rows) == (None, {}, set(), {})
+
+
+def test_one_limit_holds_for_all_who_share_it() -> None:
+    """Tenants of one process: what is known of the threads of one makes room for those of another."""
+    kept: Kept = OrderedDict()
+    one, other = KnownMessages(1, kept), KnownMessages(1, kept)
+    first = one.thread("t")
+    assert other.thread("t") is not first and one.thread("t") is first
+    one.clear()
+    assert len(kept) == 1 and one.thread("t") is not first
+    for number in range(MAX_THREADS + 10):
+        (one, other)[number % 2].thread(str(number))
+    assert len(kept) == MAX_THREADS

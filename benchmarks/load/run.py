@@ -23,6 +23,7 @@ from benchmarks.pages import machine
 from mcp_server import create_server
 from memory_plugin import Memory
 from memory_plugin.settings import Settings
+from memory_plugin.tenants import KEPT
 
 Advance = Callable[[str, float], None]
 """What is going on, and how many seconds more of the run are over."""
@@ -53,7 +54,7 @@ class Plan:
     seed: int = 1
     url: str | None = None
     embeddings: str | bool | None = None
-    cache: int = 64
+    cache: int = 16
 
     @property
     def length(self) -> float:
@@ -83,7 +84,12 @@ async def run(plan: Plan, advance: Advance = lambda *_: None) -> Report:
         finally:
             await admin.close()
         report.machine = machine(await server.version(), (load, os.getloadavg()[0]))
-    report.options = {"warm-up": f"{plan.warm_up:g} s", "connections": plan.pool, "seed": plan.seed}
+    report.options = {
+        "warm-up": f"{plan.warm_up:g} s",
+        "connections": plan.pool,
+        "cache": f"{plan.cache} MB",
+        "seed": plan.seed,
+    }
     return report
 
 
@@ -107,6 +113,8 @@ async def _work(plan: Plan, memory: Memory, report: Report, advance: Advance) ->
         Agent(memory, server, everybody, measured, random.Random(f"{plan.seed}/{number}"))
         for number in range(plan.agents)
     ]
+    for number in range(min(KEPT, plan.tenants)):  # what is kept of so many tenants is there from the start
+        _ = memory.for_tenant(f"tenant-{number}").checkpointer
     working = [asyncio.create_task(agent.work()) for agent in agents]
     began = seen = time.monotonic()
     end = began + plan.length

@@ -85,7 +85,8 @@ class ConversationSaver(FacedSaver):
         self._channel = messages_channel
         self._plain = (*_PLAIN_METADATA, *plain_metadata)
         self._secret_names = tuple(secret_names)
-        self._remembered = KnownMessages(core.settings.checkpoint_cache * 1024 * 1024)
+        limit = core.settings.checkpoint_cache * 1024 * 1024
+        self._remembered = KnownMessages(limit, core._shared.threads)  # noqa: SLF001 - one limit for all tenants
         self._codecs: tuple[SerializerProtocol, ValueCodec] | None = None
 
     @classmethod

@@ -13,6 +13,7 @@ A thread is kept while it is among those used last, within a bound on memory.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from memory_plugin.db.joined import Joined
 from memory_plugin.langgraph.entries import Entry, Key, entry_of, extras_of, live_fields
 
 MAX_THREADS = 4096
+_owners = itertools.count()
 
 MAX_CHECKPOINTS = 64
 """Checkpoints remembered of one thread."""
@@ -296,46 +298,53 @@ class KnownThread:
         self.buffer = None
 
 
+Kept = OrderedDict[tuple[int, str], KnownThread]
+"""Threads by whose they are and their ids, the one used last at the end."""
+
+
 class KnownMessages:
     """The threads used last.
 
     Args:
         limit: bytes that their messages may take, about; a thread in use is kept however large it is.
+        kept: where they are; shared with others whose threads are within the same limit.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, kept: Kept | None = None) -> None:
         self.limit = limit
-        self._threads: OrderedDict[str, KnownThread] = OrderedDict()
+        self._kept: Kept = OrderedDict() if kept is None else kept
+        self._own = next(_owners)
         self._calls = 0
 
     def thread(self, thread_id: str) -> KnownThread:
         """What is known of a thread, nothing at first."""
-        known = self._threads.get(thread_id)
+        key = self._own, thread_id
+        known = self._kept.get(key)
         if known is None:
-            known = self._threads[thread_id] = KnownThread()
+            known = self._kept[key] = KnownThread()
         else:
-            self._threads.move_to_end(thread_id)
+            self._kept.move_to_end(key)
         self._calls += 1
-        if self._calls % 64 == 0 or len(self._threads) > MAX_THREADS:
+        if self._calls % 64 == 0 or len(self._kept) > MAX_THREADS:
             self._shrink()
         return known
 
     def forget(self, thread_id: str) -> None:
         """Drop what is known of a thread, as after its deletion."""
-        known = self._threads.pop(thread_id, None)
+        known = self._kept.pop((self._own, thread_id), None)
         if known is not None:
             known.reset()
 
     def clear(self) -> None:
-        """Drop everything."""
-        for known in self._threads.values():
-            known.reset()
-        self._threads.clear()
+        """Drop everything that is its own."""
+        for key in list(self._kept):
+            if key[0] == self._own:
+                self.forget(key[1])
 
     def _shrink(self) -> None:
-        total = sum(known.size for known in self._threads.values())
-        while len(self._threads) > 1 and (total > self.limit or len(self._threads) > MAX_THREADS):
-            _, dropped = self._threads.popitem(last=False)
+        total = sum(known.size for known in list(self._kept.values()))  # other threads may add some meanwhile
+        while len(self._kept) > 1 and (total > self.limit or len(self._kept) > MAX_THREADS):
+            _, dropped = self._kept.popitem(last=False)
             total -= dropped.size
 
 
