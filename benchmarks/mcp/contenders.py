@@ -53,35 +53,35 @@ class Contender:
     http: Callable[[int], Sequence[str]] | None = None
 
 
-def environment(directory: Path) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """That of this process without settings of ours, and compiled code kept: the first start is not counted."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MEMORY_")}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return kept | {"PYTHONPYCACHEPREFIX": str(directory / "compiled"), "PYTHONPATH": str(ROOT)}
+    return kept | {"PYTHONPATH": str(ROOT)}
 
 
-def ours(url: str, tenant: str, directory: Path, version: str) -> Contender:
+def ours(url: str, tenant: str, version: str) -> Contender:
     """Our server for one user, over a database that is filled."""
     command = [sys.executable, "-m", "mcp_server", "--tenant", tenant, "--user", USER]
     return Contender(
         OURS,
         f"memory-mcp (memory-plugin {version})",
         command,
-        environment(directory) | {"MEMORY_DATABASE_URL": url},
+        environment() | {"MEMORY_DATABASE_URL": url},
         lambda fact: ("recall", {"query": fact.question}),
         lambda fact: ("remember", {"content": fact.text}),
         lambda port: [*command, "--http", "--port", str(port), "--rate-limit", "0"],
     )
 
 
-def bare(directory: Path, version: str) -> Contender:
+def bare(version: str) -> Contender:
     """A server of the protocol library with one tool that says its argument again."""
     command = [sys.executable, "-m", "benchmarks.mcp.bare"]
     return Contender(
         BARE,
         f"MCPServer with one trivial tool (mcp {version})",
         command,
-        environment(directory),
+        environment(),
         lambda fact: ("echo", {"text": fact.question}),
         lambda fact: ("echo", {"text": fact.text}),
         lambda port: [*command, str(port)],
@@ -112,7 +112,7 @@ def reference(directory: Path, facts: Sequence[Fact]) -> Contender | str:
         REFERENCE,
         f"{PACKAGE} {version} (node {asked.stdout.strip()})",
         [node, str(package / "dist" / "index.js")],
-        environment(directory) | {"MEMORY_FILE_PATH": str(stored)},
+        environment() | {"MEMORY_FILE_PATH": str(stored)},
         # it finds whole phrases only: two words that stand together
         lambda fact: ("search_nodes", {"query": " ".join(fact.text.split()[:2])}),
         lambda fact: ("create_entities", {"entities": [_entity(fact)]}),

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,9 +27,6 @@ from memory_plugin.core import MemoryCore
 from memory_plugin.settings import Settings
 
 _TENANT = "measured"
-_WARM = 10
-"""Round trips that are not counted, with each server."""
-
 T = TypeVar("T")
 Step = Callable[[str], None]
 
@@ -41,6 +38,7 @@ class Plan:
     Args:
         starts: how often each server is started.
         calls: how often each tool is called over each transport.
+        warm: calls before them that are not counted; without any, no start is left uncounted either.
         memories: of the user; `benchmarks.recall` gives no user more than 1,000.
         npm: whether the reference server is installed and takes part.
         url: None starts an embedded server.
@@ -48,10 +46,15 @@ class Plan:
 
     starts: int = 15
     calls: int = 200
+    warm: int = 10
     memories: int = OWN_USER
     npm: bool = True
     seed: int = 1
     url: str | None = None
+
+    def on(self, url: str) -> Plan:
+        """The same on this server."""
+        return replace(self, url=url)
 
 
 async def run(plan: Plan, step: Step) -> Report:
@@ -66,7 +69,7 @@ async def run(plan: Plan, step: Step) -> Report:
             corpus = Corpus(plan.seed)
             stored = await _filled(plan, url, corpus)
             absent, contenders = await asyncio.to_thread(_contenders, plan, url, server.directory, stored)
-            new = [Fact(len(stored) + place, corpus.text(), "") for place in range(2 * (plan.calls + _WARM))]
+            new = [Fact(len(stored) + place, corpus.text(), "") for place in range(2 * (plan.calls + plan.warm))]
             postmaster = None if plan.url else await _postmaster(url)
             measured = _Run(plan, contenders, stored, new, postmaster, step)
             await asyncio.to_thread(measured.all)
@@ -102,7 +105,7 @@ def _contenders(
 ) -> tuple[dict[str, str], list[Contender]]:
     """Those that take part, and why one does not."""
     others = reference(directory, stored) if plan.npm else "left out by choice"
-    both = [ours(url, _TENANT, directory, version("memory-plugin")), bare(directory, version("mcp"))]
+    both = [ours(url, _TENANT, version("memory-plugin")), bare(version("mcp"))]
     if isinstance(others, str):
         return {"server-memory": f"absent, {others}"}, both
     return {}, [*both, others]
@@ -152,27 +155,27 @@ class _Run:
 
     def all(self) -> None:
         """Fill every row."""
-        for number in range(self._plan.starts + 1):
+        for number in range(0 if self._plan.warm else 1, self._plan.starts + 1):
             self._step(f"start {number} of {self._plan.starts}")
             for contender in self._shuffled(self._contenders):
                 self._start(contender, counted=number > 0)
         with ExitStack() as stack:
             sessions = self._open(stack)
             for kind, facts in (("recall", self._some(self._stored)), ("remember", self._new)):
-                for place in range(self._plan.calls + _WARM):
+                for place in range(self._plan.calls + self._plan.warm):
                     if place % 20 == 0:
-                        self._step(f"{kind}: {max(0, place - _WARM)} of {self._plan.calls}")
+                        self._step(f"{kind}: {max(0, place - self._plan.warm)} of {self._plan.calls}")
                     for key in self._shuffled(sorted(sessions)):
                         # nobody stores what another transport of the same server has stored
                         fact = facts[2 * place + (key[0] == "http")]
-                        self._call(*key, sessions[key], kind, fact, counted=place >= _WARM)
+                        self._call(*key, sessions[key], kind, fact, counted=place >= self._plan.warm)
             self._memory(sessions)
 
     def _shuffled(self, things: Sequence[T]) -> Sequence[T]:
         return self._chance.sample(things, k=len(things))
 
     def _some(self, facts: Sequence[Fact]) -> list[Fact]:
-        return self._chance.choices(facts, k=2 * (self._plan.calls + _WARM))
+        return self._chance.choices(facts, k=2 * (self._plan.calls + self._plan.warm))
 
     def _start(self, contender: Contender, *, counted: bool) -> None:
         """From the start of the process to three answers; each as the client that waits sees it."""
