@@ -142,6 +142,14 @@ async def test_tools_have_all_hints_and_schemas_in_small_space(empty: MemoryCore
     assert writing == {"remember", "forget", "update_working_memory"}
 
 
+async def test_lists_that_never_change_promise_no_notices(empty: MemoryCore, era: str) -> None:
+    async with connected(empty, era) as client:
+        offered = client.server_capabilities
+    assert offered.tools is not None and offered.prompts is not None and offered.resources is not None
+    assert not (offered.tools.list_changed or offered.prompts.list_changed or offered.resources.list_changed)
+    assert offered.resources.subscribe is True
+
+
 async def test_read_only_offers_no_tool_that_writes(empty: MemoryCore) -> None:
     async with connected(empty, read_only=True) as client:
         assert {tool.name for tool in (await client.list_tools()).tools} == TOOLS - {
