@@ -152,7 +152,7 @@ SELECT id, namespace, key, value, created_at, recorded_at FROM found
 )
 
 # Rows are locked in the order of their keys, so that no two writers wait for each other.
-_PUT = (
+_PUT = fill(
     """
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at),
 input AS MATERIALIZED (
@@ -169,7 +169,7 @@ input AS MATERIALIZED (
                AND (i.user_id IS NULL OR m.user_id IS NOT DISTINCT FROM i.user_id) AS same
     FROM (SELECT * FROM input ORDER BY namespace, key) AS i, LATERAL (
         SELECT * FROM {s}.memories m
-        WHERE m.tenant_id = $1 AND m.namespace = i.namespace AND m.key = i.key AND m.superseded_at IS NULL
+        WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, i.namespace, i.key) AND {still_open}
         LIMIT 1 FOR UPDATE
     ) AS m
 ), kept AS (
@@ -194,9 +194,11 @@ input AS MATERIALIZED (
     LEFT JOIN held o ON o.new_id = i.id AND NOT o.lapsed
     WHERE i.value IS NOT NULL AND h.same IS NOT TRUE
 ),
-"""
-    + REPLACE
-    + "SELECT 1 FROM created"
+{replace}
+SELECT 1 FROM created
+""",
+    still_open=STILL_OPEN,
+    replace=REPLACE,
 )
 
 # all of a put's rows or none; where it made none, putting again makes none either

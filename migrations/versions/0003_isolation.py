@@ -163,9 +163,9 @@ BEGIN
 END $body$
 """
 
-# The passages of one kind that a question's words name, the best first. Who sees few has all of them weighed; of
-# others the index of words leads to those with one of the keys, by itself: beside it, the planner would gather every
-# passage of the tenant from another index. Both plans hold whatever is known about the tables.
+# The passages of one kind with one of the keys, the best by a question's words first. Who sees few has all of them
+# looked at; of others the index of words leads to those with a key, by itself: beside it, the planner would gather
+# every passage of the tenant from another index. Both plans hold whatever is known about the tables.
 FOUND_BY_WORDS = """
 CREATE FUNCTION found_by_words(
     of_tenant text, of_kind smallint, matching integer[], query sparsevec, wanted integer, of_user text,
@@ -189,14 +189,15 @@ BEGIN
     END IF;
     IF seen <= few THEN
         RETURN QUERY
-        SELECT p.id, -p.distance FROM (
-            SELECT p.id, p.weights <#> query AS distance FROM passages p
-            WHERE p.tenant_id = of_tenant AND p.kind = of_kind AND p.user_id = of_user AND {seen}
+        SELECT p.id, -(p.weights <#> query) FROM (
+            (SELECT id, thread_id, said_at, live_until, keys, weights FROM passages p
+             WHERE p.tenant_id = of_tenant AND p.kind = of_kind AND p.user_id = of_user OFFSET 0)
             UNION ALL
-            SELECT p.id, p.weights <#> query FROM passages p
-            WHERE or_nobody AND p.tenant_id = of_tenant AND p.kind = of_kind AND p.user_id IS NULL AND {seen}
+            (SELECT id, thread_id, said_at, live_until, keys, weights FROM passages p
+             WHERE or_nobody AND p.tenant_id = of_tenant AND p.kind = of_kind AND p.user_id IS NULL OFFSET 0)
         ) AS p
-        WHERE p.distance < 0 ORDER BY p.distance, p.id LIMIT wanted;
+        WHERE p.keys && matching AND {seen}
+        ORDER BY p.weights <#> query, p.id LIMIT wanted;
     ELSE
         RETURN QUERY
         SELECT p.id, -(p.weights <#> query) FROM (
