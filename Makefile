@@ -53,6 +53,18 @@ fuzz: $(STAMP) ## look for input that breaks a reader, by coverage; SECONDS=60 f
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt atheris
 	$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(SECONDS)
 
+licences: $(STAMP) ## write docs/reference/licences.md from what is installed
+	$(BIN)/python -m tests.supply_chain licences
+
+sbom: $(STAMP) ## write what is pinned as CycloneDX JSON, to build/sbom.json
+	@mkdir -p build
+	$(BIN)/python -m tests.supply_chain sbom build/sbom.json
+
+audit: $(VENV)/bin/python ## ask for known vulnerabilities of what is pinned; says so when no source answers
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit packaging
+	$(VENV)/audit/bin/python -m tests.supply_chain audit
+
 clean: ## remove what was built, not the demo's database
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
