@@ -171,13 +171,15 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
         from memory_plugin.db.migrate import ensure_schema
 
         refuse_other_major(self._url, self.settings)
-        self.database = await stack.enter_async_context(open_database(self._url, settings=self.settings))
+        self.database = await stack.enter_async_context(
+            open_database(self._url, settings=self.settings, tenant=self.tenant)
+        )
         if self.settings.telemetry:
             from memory_plugin.observer import Observer
 
             self.observer = Observer(self.settings, self.database)
             stack.callback(self.observer.close)
-        await ensure_schema(self.database)
+        await ensure_schema(self.database, required=self.settings.row_security == "required")
         self.embedder = self._resolve_embedder()
         self._build()
         stack.push_async_callback(self._indexer.stop)

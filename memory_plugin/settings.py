@@ -71,6 +71,11 @@ class Settings(BaseSettings):
         default=True,
         description="use named prepared statements; set to false behind a pooler that does not track them",
     )
+    row_security: Literal["auto", "required", "off"] = Field(
+        default="auto",
+        description="work as the role memory_app, for which row security holds: auto where the login may, "
+        "required to refuse otherwise, off to rely on the statements alone",
+    )
     language: str = Field(default="english", description="text search configurations for stemming and stop words")
     secrets: SecretsPolicy = Field(
         default="refuse", description="what happens to credentials in facts: refuse, redact or allow"

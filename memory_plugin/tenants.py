@@ -13,6 +13,7 @@ from memory_plugin.validation import identifier
 
 if TYPE_CHECKING:
     from memory_plugin.bridge import Bridge
+    from memory_plugin.db.database import Database
     from memory_plugin.indexer import Indexer
 
 KEPT = 256
@@ -60,6 +61,7 @@ class ManyTenants(ABC):
     """A store that opens the stores of other tenants beside it."""
 
     settings: Any
+    database: Database
     _url: str | None
     _embeddings: object
     _weights: Any
@@ -90,8 +92,9 @@ class ManyTenants(ABC):
             return found
         settings = self.settings.model_copy(update={"tenant": tenant, "user_id": None})
         view = type(self)(self._url, settings=settings, embeddings=self._embeddings, weights=self._weights)  # type: ignore[call-arg]
-        for name in ("_bridge", "_closing", "_shared", "database", "embedder", "observer"):
+        for name in ("_bridge", "_closing", "_shared", "embedder", "observer"):
             setattr(view, name, getattr(self, name))
+        view.database = self.database.for_tenant(tenant)
         view._build()  # noqa: SLF001 - one of us
         self._shared.add(tenant, view, view._indexer)  # noqa: SLF001
         return view

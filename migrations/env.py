@@ -27,7 +27,13 @@ WHERE e.extname = 'vector'
 
 def run_offline() -> None:
     """Write the statements instead of running them."""
-    context.configure(dialect_name="postgresql", as_sql=True, version_table=VERSION_TABLE, version_table_schema=schema)
+    context.configure(
+        dialect_name="postgresql",
+        dialect_opts={"paramstyle": "named"},  # with others a percent sign is printed twice
+        as_sql=True,
+        version_table=VERSION_TABLE,
+        version_table_schema=schema,
+    )
     with context.begin_transaction():
         context.execute("CREATE EXTENSION IF NOT EXISTS vector")
         context.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted}")

@@ -66,7 +66,7 @@ async def test_the_search_uses_its_index(database_url: str) -> None:
             SELECT 'default', 'bulk-' || n, jsonb_build_object('topic', 'topic ' || n, 'text', repeat('x', 300))
             FROM generate_series(1, 5000) AS n""")
         await Writer(store.checkpointer, "wanted").put(topic={"name": "pricing", "deep": [1]})
-        await store.database.execute("ANALYZE memory.conversations")
+        await store.database.as_login().execute("ANALYZE memory.conversations")
         async with counted(store.database) as sent:
             assert await found(store, {"topic": {"name": "pricing"}}) == ["wanted"]
         (statement,) = [each for each in sent if "memory_buffer @>" in each]

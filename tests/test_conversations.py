@@ -235,8 +235,9 @@ async def test_the_buffer_is_found_through_its_index(core: MemoryCore) -> None:
         "INSERT INTO memory.conversations (tenant_id, thread_id, memory_buffer) "
         "SELECT 'default', 't' || n, jsonb_build_object('topic', 'topic ' || n) FROM generate_series(1, 5000) AS n"
     )
-    await core.database.execute("ANALYZE memory.conversations")
-    plan = await core.database.fetch(
+    owner = core.database.as_login()
+    await owner.execute("ANALYZE memory.conversations")
+    plan = await owner.fetch(
         "EXPLAIN SELECT * FROM memory.conversations WHERE tenant_id = 'default' AND memory_buffer @> '{\"topic\": \"topic 77\"}'"
     )
     assert "conversations_memory_buffer_idx" in "\n".join(row[0] for row in plan)

@@ -384,7 +384,9 @@ async def test_erasing_beside_writers_of_the_same_user_ends_without_a_deadlock(c
 
 async def test_the_proof_finds_what_an_erasure_missed(core: MemoryCore) -> None:
     """The look afterwards reads the columns from the catalog: a table that erasing does not know is seen."""
-    await core.database.execute("CREATE TABLE memory.later (tenant_id text, user_id text, note jsonb)")
+    owner = core.database.as_login()
+    await owner.execute("CREATE TABLE memory.later (tenant_id text, user_id text, note jsonb)")
+    await owner.execute("GRANT SELECT, INSERT ON memory.later TO memory_app")
     await core.database.execute("INSERT INTO memory.later VALUES ('default', $1, '{}')", ALICE)
     assert await core.erasure.left(ALICE) == {"later.user_id": 1}
     with pytest.raises(ConflictError, match=r"later\.user_id"):

@@ -21,6 +21,8 @@ import pytest
 from memory_plugin import Memory
 from memory_plugin.db.database import Database
 from memory_plugin.errors import DatabaseUnavailableError
+from tests.conftest import run_sql
+from tests.counting import counted
 from tests.saver_tools import Writer, history, opened, place, rows, said, values
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -201,3 +203,45 @@ async def test_a_setting_that_the_pooler_refuses_is_explained(pooled_url: str) -
     with pytest.raises(DatabaseUnavailableError, match="unset MEMORY_STATEMENT_TIMEOUT"):
         await database.fetchval("SELECT 1")
     await database.close()
+
+
+@pytest.fixture(params=["", "ignore_startup_parameters = role, memory.tenant"])
+def narrow_url(request: pytest.FixtureRequest, database_url: str, folder: Path) -> Iterator[str]:
+    """One connection for everybody; the settings of a session are refused, or taken and kept to itself."""
+    process, url = run_pgbouncer(database_url, folder, f"max_db_connections = 1\n{request.param}")
+    yield url
+    stop(process)
+
+
+async def test_each_transaction_says_whose_rows_it_sees(narrow_url: str) -> None:
+    """Two tenants whose statements go over the same connection of the server, one after the other."""
+    who = "SELECT current_user || ' ' || current_setting('memory.tenant') || ' ' || count(*) FROM memory.memories"
+    async with opened(narrow_url, "one") as (one, _), opened(narrow_url, "two") as (two, _):
+        await one.remember("of one", user_id="u")
+        for _turn in range(3):
+            assert await one.database.fetchval(who) == "memory_app one 1"
+            assert await two.database.fetchval(who) == "memory_app two 0"
+            async with two.database.transaction() as connection:
+                assert await connection.fetchval(who) == "memory_app two 0"
+        async with counted(two.database) as sent:
+            await two.user_memory.get("u")
+        assert [statement.split()[0] for statement in sent] == ["BEGIN;", "SELECT", "COMMIT;"]
+
+
+async def test_a_login_with_a_tenant_of_its_own_needs_no_transaction(
+    pooled_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the pooler opens its connections as is told the tenant by the server."""
+    monkeypatch.setenv("MEMORY_ROW_SECURITY", "off")
+    await asyncio.to_thread(
+        run_sql, database_url, f"ALTER DATABASE {database_of(database_url)} SET memory.tenant = 'two'"
+    )
+    async with opened(pooled_url, "two") as (two, _):
+        assert await two.database.fetchval("SELECT current_setting('memory.tenant')") == "two"
+        async with counted(two.database) as sent:
+            await two.user_memory.get("u")
+        assert len(sent) == 1
+
+
+def database_of(url: str) -> str:
+    return urlsplit(url).path.lstrip("/")

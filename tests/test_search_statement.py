@@ -61,7 +61,7 @@ async def test_tenants_share_no_keys(database_url: str) -> None:
 
 async def core_rows(url: str, statement: str) -> Any:
     async with MemoryCore.open(url, embeddings="none") as core:
-        return await core.database.fetch(statement)
+        return await core.database.as_login().fetch(statement)
 
 
 async def test_the_numbers_of_a_queries_terms_are_looked_up_one_by_one(words_only: MemoryCore) -> None:
@@ -85,7 +85,7 @@ async def test_neighbours_are_read_from_nearby(words_only: MemoryCore) -> None:
     said = [{"role": "user", "content": "walrus" if place == 200 else f"turn {place}"} for place in range(400)]
     await words_only.conversations.append("t", said, user_id="u")
     await words_only.indexed()
-    await words_only.database.execute("ANALYZE memory.passages")
+    await words_only.database.as_login().execute("ANALYZE memory.passages")
     terms = await words_only.passages.query_terms("walrus", [MESSAGE])
     builder = SearchBuilder(words_only.database, "default", Scope(user_id="u"), 10)
     builder.add(MESSAGE, terms, None)

@@ -147,7 +147,7 @@ def plain(result: Any, op: Op) -> Any:
 @settings(max_examples=60)
 @given(batches=BATCHES)
 async def test_it_answers_as_the_reference_does(core: MemoryCore, batches: list[list[Op]]) -> None:
-    await core.database.execute("TRUNCATE memory.memories, memory.index_queue")
+    await core.database.as_login().execute("TRUNCATE memory.memories, memory.index_queue")
     store, reference = MemoryStore(core, core.bridge), Reference()
     for ops in batches:
         ours, theirs = await store.abatch(ops), reference.batch(ops)

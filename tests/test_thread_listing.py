@@ -134,10 +134,11 @@ FILL = (
 
 @pytest.mark.parametrize("analyzed", [True, False])
 async def test_every_listing_goes_through_an_index(analyzed: bool, core: MemoryCore) -> None:
+    owner, mine = core.database.as_login(), core.for_tenant("tenant7").database
     for text in FILL:
-        await core.database.execute(text)
+        await owner.execute(text)
     for table in ("conversations", "passages") if analyzed else ():
-        await core.database.execute(f"ANALYZE memory.{table}")
+        await owner.execute(f"ANALYZE memory.{table}")
     now = datetime.now(UTC)
     cases = {
         Wanted(): "conversations_recent_idx",
@@ -150,7 +151,7 @@ async def test_every_listing_goes_through_an_index(analyzed: bool, core: MemoryC
     }
     for wanted, index in cases.items():
         query, arguments = statement(conversation_sql.OF_CONVERSATION, "tenant7", "english", wanted, None, 21)
-        plan = await core.database.fetch("EXPLAIN " + core.database.sql(query), *arguments)
+        plan = await mine.fetch("EXPLAIN " + mine.sql(query), *arguments)
         text = "\n".join(row[0] for row in plan)
         assert "Seq Scan on conversations" not in text and "Seq Scan on passages" not in text, (wanted, text)
         if analyzed:

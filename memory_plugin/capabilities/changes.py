@@ -33,11 +33,10 @@ _PROBE: Final = 3.0
 _PAUSE: Final = 2.0
 
 _HERE = """
-INSERT INTO {s}.listeners (tenant_id, id, until)
-SELECT t, $2, now() + make_interval(secs => $3) FROM unnest($1::text[]) AS t
+INSERT INTO {s}.listeners (tenant_id, id, until) VALUES ($1, $2, now() + make_interval(secs => $3))
 ON CONFLICT (tenant_id, id) DO UPDATE SET until = excluded.until
 """
-_AWAY = "DELETE FROM {s}.listeners WHERE id = $1 OR until < now() - interval '1 hour'"
+_AWAY = "DELETE FROM {s}.listeners WHERE tenant_id = $1 AND (id = $2 OR until < now() - interval '1 hour')"
 
 Told = Callable[[], None]
 
@@ -63,6 +62,7 @@ class Changes:
         self._database = database
         self._id = uuid7()
         self._watches: dict[str, set[Watch]] = {}
+        self._told: set[str] = set()  # tenants who were told that this process listens
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -137,8 +137,10 @@ class Changes:
         self._connection = connection
 
     async def _say_here(self) -> None:
-        tenants = sorted({watch.tenant for watches in self._watches.values() for watch in watches})
-        await self._database.execute(self._here, tenants, self._id, _LASTS, repeat=Repeat.IDEMPOTENT)
+        for tenant in sorted({watch.tenant for watches in self._watches.values() for watch in watches}):
+            self._told.add(tenant)
+            database = self._database.for_tenant(tenant)
+            await database.execute(self._here, tenant, self._id, _LASTS, repeat=Repeat.IDEMPOTENT)
 
     async def _keep_listening(self) -> None:
         while True:
@@ -180,5 +182,8 @@ class Changes:
         if connection is None:
             return
         connection.terminate()
-        with suppress(DatabaseError):  # the row goes by itself when its time is over
-            await self._database.execute(self._away, self._id, repeat=Repeat.IDEMPOTENT)
+        tenants, self._told = self._told, set()
+        with suppress(DatabaseError):  # the rows go by themselves when their time is over
+            for tenant in tenants:
+                database = self._database.for_tenant(tenant)
+                await database.execute(self._away, tenant, self._id, repeat=Repeat.IDEMPOTENT)

@@ -10,7 +10,7 @@ from __future__ import annotations
 LOCK_RUNS = """
 SELECT thread_id FROM {s}.conversations
 WHERE tenant_id = $1 AND thread_id IN (
-    SELECT thread_id FROM {s}.checkpoints WHERE tenant_id = $1 AND metadata ->> 'run_id' = ANY ($2))
+    SELECT thread_id FROM {seen}checkpoints WHERE tenant_id = $1 AND metadata ->> 'run_id' = ANY ($2))
 ORDER BY thread_id FOR UPDATE
 """
 
@@ -111,7 +111,7 @@ PRUNE += _DELETE_DOOMED + _COUNTS
 DELETE_FOR_RUNS = (
     """
 WITH RECURSIVE asked AS (
-    SELECT thread_id, checkpoint_ns, checkpoint_id FROM {s}.checkpoints
+    SELECT thread_id, checkpoint_ns, checkpoint_id FROM {seen}checkpoints
     WHERE tenant_id = $1 AND thread_id = ANY ($2) AND metadata ->> 'run_id' = ANY ($3)
 ), heads AS (
     SELECT c.thread_id, c.checkpoint_ns, c.checkpoint_id FROM {s}.checkpoints c

@@ -118,6 +118,7 @@ RETURNING memory_buffer::text
 """
 
 FIND_BY_BUFFER = f"""
-SELECT {_COLUMNS} FROM {{s}}.conversations WHERE tenant_id = $1 AND memory_buffer @> $2::jsonb AND forgotten_at IS NULL
+SELECT {_COLUMNS} FROM {{seen}}conversations
+WHERE tenant_id = $1 AND memory_buffer @> $2::jsonb AND forgotten_at IS NULL
 ORDER BY updated_at DESC LIMIT $3
 """

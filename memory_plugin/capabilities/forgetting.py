@@ -40,7 +40,7 @@ _SHOW_THREAD = _HIDE_THREAD.replace("= clock_timestamp()", "= NULL").replace(
 _HIDE_USER = fill(
     """
 WITH facts AS MATERIALIZED (
-    SELECT m.id, m.recorded_at FROM {s}.memories m WHERE m.tenant_id = $1 AND {live} AND {of_user}
+    SELECT m.id, m.recorded_at FROM {seen}memories m WHERE m.tenant_id = $1 AND {live} AND {of_user}
     ORDER BY m.id FOR UPDATE
 ), clock AS MATERIALIZED (
     SELECT greatest(clock_timestamp(), (SELECT max(recorded_at) FROM facts)) AS at
@@ -76,10 +76,10 @@ _SHOW_USER = fill(
 WITH events AS MATERIALIZED (
     DELETE FROM {s}.forgotten_users WHERE tenant_id = $1 AND user_id = $2 RETURNING forgotten_at
 ), facts AS MATERIALIZED (
-    SELECT DISTINCT ON (m.namespace, m.key) m.id FROM {s}.memories m
+    SELECT DISTINCT ON (m.namespace, m.key) m.id FROM {seen}memories m
     WHERE m.tenant_id = $1 AND m.superseded_at = ANY (ARRAY(SELECT forgotten_at FROM events)) AND {of_user}
       AND NOT EXISTS (
-          SELECT FROM {s}.memories o
+          SELECT FROM {seen}memories o
           WHERE o.tenant_id = $1 AND o.namespace = m.namespace AND o.key = m.key AND o.superseded_at IS NULL)
     ORDER BY m.namespace, m.key, m.superseded_at DESC, m.version DESC
 ), opened AS (
@@ -108,10 +108,10 @@ SELECT (SELECT count(*) FROM opened) AS memories, (SELECT count(*) FROM threads)
 
 _SHOW_ITEM = """
 WITH newest AS MATERIALIZED (
-    SELECT m.id, m.item_id, m.namespace, m.key, m.superseded_at FROM {s}.memories m
+    SELECT m.id, m.item_id, m.namespace, m.key, m.superseded_at FROM {seen}memories m
     WHERE m.tenant_id = $1 AND m.item_id = $2 ORDER BY m.version DESC LIMIT 1
 ), taken AS MATERIALIZED (
-    SELECT o.id FROM newest n JOIN {s}.memories o
+    SELECT o.id FROM newest n JOIN {seen}memories o
       ON o.tenant_id = $1 AND o.namespace = n.namespace AND o.key = n.key
      AND o.superseded_at IS NULL AND o.item_id <> n.item_id
 ), opened AS (

@@ -319,7 +319,7 @@ def live_items(prefix: Sequence[str], filter: Mapping[str, Any] | None, *, colum
     conditions = " AND ".join(_placed(part, arguments) for part in (below, matching))
     # the schema is filled in after the arguments, hence the doubled braces
     template = (
-        "EXISTS (SELECT FROM {{s}}.memories m WHERE m.tenant_id = p.tenant_id AND m.id = p.id "
+        "EXISTS (SELECT FROM {{seen}}memories m WHERE m.tenant_id = p.tenant_id AND m.id = p.id "
         f"AND {LIVE} AND {conditions})"
     )
     return Condition(template, arguments)

@@ -142,7 +142,7 @@ _ROWS = fill(
     """
 WITH found AS MATERIALIZED (
     SELECT $3::boolean AS refresh, m.ttl_minutes, {columns}
-    FROM {s}.memories m WHERE m.tenant_id = $1 AND m.id = ANY ($2) AND {live}
+    FROM {seen}memories m WHERE m.tenant_id = $1 AND m.id = ANY ($2) AND {live}
 ){refresh}
 SELECT id, namespace, key, value, created_at, recorded_at FROM found
 """,
@@ -202,13 +202,13 @@ SELECT 1 FROM created
 )
 
 # all of a put's rows or none; where it made none, putting again makes none either
-_PUT_MADE = "SELECT 1 FROM {s}.memories WHERE tenant_id = $1 AND id = ANY ($2::text[]::uuid[]) LIMIT 1"
+_PUT_MADE = "SELECT 1 FROM {seen}memories WHERE tenant_id = $1 AND id = ANY ($2::text[]::uuid[]) LIMIT 1"
 
 # Values become text only for the rows that are left after sorting.
 _SEARCH_ARM = """(
     SELECT {place} AS place, {refresh} AS refresh, m.ttl_minutes, {columns}
     FROM (
-        SELECT m.* FROM {s}.memories m
+        SELECT m.* FROM {seen}memories m
         WHERE m.tenant_id = $1 AND {live} AND {conditions}
         ORDER BY m.recorded_at DESC, m.namespace, m.key
         LIMIT {limit} OFFSET {offset}
@@ -219,12 +219,12 @@ _SEARCH_ARM = """(
 # namespace begins with an empty label, which none has; what follows a cut one, behind all below it.
 _NAMESPACES_ARM = """(
     WITH RECURSIVE step AS (
-        (SELECT {cut} AS namespace FROM {s}.memories m
+        (SELECT {cut} AS namespace FROM {seen}memories m
          WHERE m.tenant_id = $1 AND {live} AND {conditions}
          ORDER BY m.namespace LIMIT 1)
         UNION ALL
         SELECT following.namespace FROM step, LATERAL (
-            SELECT {cut} AS namespace FROM {s}.memories m
+            SELECT {cut} AS namespace FROM {seen}memories m
             WHERE m.tenant_id = $1 AND {live} AND {conditions} AND m.namespace >= {after}
             ORDER BY m.namespace LIMIT 1
         ) AS following
@@ -233,7 +233,7 @@ _NAMESPACES_ARM = """(
 )"""
 
 _LAPSED = """
-SELECT item_id FROM {s}.memories WHERE tenant_id = $1 AND expires_at <= now()
+SELECT item_id FROM {seen}memories WHERE tenant_id = $1 AND expires_at <= now()
 ORDER BY item_id LIMIT $2 FOR UPDATE SKIP LOCKED
 """
 

@@ -15,7 +15,7 @@ REMEMBER = fill(
     """
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at),
 twin AS (
-    SELECT m.id FROM {s}.memories m
+    SELECT m.id FROM {seen}memories m
     WHERE NOT $4::boolean AND m.tenant_id = $1 AND m.content_hash = $8::bytea AND m.namespace = $2::text[]
       AND {live}
     ORDER BY m.recorded_at, m.id LIMIT 1
@@ -55,7 +55,7 @@ twin AS (
 {replace}
 SELECT {columns}, CASE WHEN m.version = 1 THEN 'created' ELSE 'updated' END AS status FROM created m
 UNION ALL
-SELECT {columns}, 'duplicate' FROM {s}.memories m WHERE m.tenant_id = $1 AND m.id IN (SELECT id FROM known)
+SELECT {columns}, 'duplicate' FROM {seen}memories m WHERE m.tenant_id = $1 AND m.id IN (SELECT id FROM known)
 """,
     live=LIVE,
     open=OPEN_LIVE,
@@ -145,7 +145,7 @@ FROM known k JOIN input i ON i.id = k.new_id CROSS JOIN LATERAL (
     columns=COLUMNS,
 )
 
-GET = fill("SELECT {columns} FROM {s}.memories m WHERE m.tenant_id = $1 AND {wanted} AND {when}", columns=COLUMNS)
+GET = fill("SELECT {columns} FROM {seen}memories m WHERE m.tenant_id = $1 AND {wanted} AND {when}", columns=COLUMNS)
 BY_ITEM = "m.item_id = $2::uuid"
 BY_KEY = "m.id = {s}.current_row($1, $2::text[], $3::text)"
 BY_ROWS = "m.id = ANY ($2::uuid[])"
@@ -157,7 +157,7 @@ AS_OF = (
 
 LIST = fill(
     """
-SELECT {columns} FROM {s}.memories m
+SELECT {columns} FROM {seen}memories m
 WHERE m.tenant_id = $1 AND {live} AND ($2::text IS NULL OR m.user_id = $2)
   AND ($3::timestamptz IS NULL OR (m.recorded_at, m.id) < ($3, $4::uuid)) AND {below}
 ORDER BY m.recorded_at DESC, m.id DESC LIMIT $5
@@ -169,10 +169,10 @@ ORDER BY m.recorded_at DESC, m.id DESC LIMIT $5
 # expired is only the newest version, and then all of them are
 HISTORY = fill(
     """
-SELECT {columns} FROM {s}.memories m
+SELECT {columns} FROM {seen}memories m
 WHERE m.tenant_id = $1 AND m.item_id = $2
   AND NOT EXISTS (
-      SELECT FROM {s}.memories e WHERE e.tenant_id = $1 AND e.item_id = $2 AND e.expires_at <= now())
+      SELECT FROM {seen}memories e WHERE e.tenant_id = $1 AND e.item_id = $2 AND e.expires_at <= now())
 ORDER BY m.version
 """,
     columns=COLUMNS,
@@ -184,7 +184,7 @@ UNDO = fill(
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at),
 versions AS MATERIALIZED (
     SELECT m.*, row_number() OVER (ORDER BY m.version DESC) AS age
-    FROM {s}.memories m WHERE m.tenant_id = $1 AND m.item_id = $2 ORDER BY m.version DESC LIMIT 2
+    FROM {seen}memories m WHERE m.tenant_id = $1 AND m.item_id = $2 ORDER BY m.version DESC LIMIT 2
 ), newest AS (
     SELECT * FROM versions WHERE age = 1 AND (expires_at IS NULL OR expires_at > now())
 ), target AS (
@@ -192,7 +192,7 @@ versions AS MATERIALIZED (
 ), held AS MATERIALIZED (
     SELECT m.id, coalesce(m.expires_at <= now(), false) AS lapsed, m.item_id <> t.item_id AS other
     FROM target t, LATERAL (
-        SELECT * FROM {s}.memories m
+        SELECT * FROM {seen}memories m
         WHERE m.tenant_id = $1 AND m.namespace = t.namespace AND m.key = t.key AND m.superseded_at IS NULL
         LIMIT 1
     ) AS m
@@ -226,7 +226,7 @@ FROM (SELECT) AS always LEFT JOIN created m ON true
 MADE = fill(
     """
 SELECT true AS known, false AS taken, {columns}, CASE WHEN m.version = 1 THEN 'created' ELSE 'updated' END AS status
-FROM {s}.memories m WHERE m.tenant_id = $1 AND m.id = $2
+FROM {seen}memories m WHERE m.tenant_id = $1 AND m.id = $2
 """,
     columns=COLUMNS,
 )
@@ -243,5 +243,5 @@ closed AS (
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM closed) AS memories, (SELECT count(*) FROM hidden) AS passages,
-       EXISTS (SELECT FROM {s}.memories m WHERE m.tenant_id = $1 AND m.{column} = $2) AS known
+       EXISTS (SELECT FROM {seen}memories m WHERE m.tenant_id = $1 AND m.{column} = $2) AS known
 """

@@ -46,10 +46,10 @@ _CONTENT = f"""content AS (
 
 _MATCHED = f"""matched AS MATERIALIZED (
     SELECT thread_id, round(sum(score)::numeric, 6) AS score FROM (
-        SELECT thread_id, 1::float8 AS score FROM {{s}}.conversations WHERE tenant_id = $1 AND {{in_title}}
+        SELECT thread_id, 1::float8 AS score FROM {{seen}}conversations WHERE tenant_id = $1 AND {{in_title}}
         UNION ALL
         SELECT thread_id, hits / (1 + hits) FROM (
-            SELECT thread_id, sum(1 / (1 + ln(1 + length)))::float8 AS hits FROM {{s}}.passages
+            SELECT thread_id, sum(1 / (1 + ln(1 + length)))::float8 AS hits FROM {{seen}}passages
             WHERE tenant_id = $1 AND kind = 2 AND live_until IS NULL
               AND ({FOLDED_LEXEMES}) @@ (SELECT query FROM content)
             GROUP BY thread_id
@@ -102,10 +102,10 @@ def statement(
     if wanted.until is not None:
         until = bind(wanted.until)
         conditions.append(f"c.active_hour <= {until} AND c.updated_at < {until}")
-    head, source, score = "", "{s}.conversations c", "0::numeric"
+    head, source, score = "", "{seen}conversations c", "0::numeric"
     if wanted.search is not None:
         head = _search(wanted.search, language, bind)
-        source, score = "matched m JOIN {s}.conversations c ON c.thread_id = m.thread_id", "m.score"
+        source, score = "matched m JOIN {seen}conversations c ON c.thread_id = m.thread_id", "m.score"
     order = ["c.active_hour", "c.updated_at", "c.thread_id"]
     if wanted.order == "relevance":
         order.insert(0, score)

@@ -173,9 +173,8 @@ class Tokens:
         if parts is None:
             return None
         tenant, token_id, hashed = parts
-        row = await self._database.fetchrow(
-            self._database.sql(_VERIFY), tenant, token_id, hashed, repeat=Repeat.IDEMPOTENT
-        )
+        database = self._database.for_tenant(tenant)
+        row = await database.fetchrow(database.sql(_VERIFY), tenant, token_id, hashed, repeat=Repeat.IDEMPOTENT)
         return None if row is None else _token(row)
 
 

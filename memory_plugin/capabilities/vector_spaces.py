@@ -230,7 +230,7 @@ class VectorSpaces:
     async def _make_index(self, space: Space, progress: Callable[[Progress], None] | None) -> None:
         await self._drop_index(space.number)  # one that is there now was left behind by somebody who died making it
         statement = self._database.sql(sql.create_index(self._tenant, space.number, space.dims))
-        making = asyncio.ensure_future(self._database.execute(statement))
+        making = asyncio.ensure_future(self._database.as_login().execute(statement))
         try:
             while not (await asyncio.wait({making}, timeout=0.5))[0]:
                 if progress is not None:
@@ -247,7 +247,7 @@ class VectorSpaces:
             progress(Progress("index", row["done"], row["total"]))
 
     async def _drop_index(self, number: int) -> None:
-        await self._database.execute(
+        await self._database.as_login().execute(
             self._database.sql(f"DROP INDEX CONCURRENTLY IF EXISTS {{s}}.{sql.index_name(self._tenant, number)}")
         )
 

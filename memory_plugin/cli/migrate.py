@@ -115,6 +115,31 @@ def current(context: typer.Context) -> None:
         session.output.note(problem)
 
 
+@app.command(epilog=examples("memory-plugin migrate secure"))
+def secure(context: typer.Context) -> None:
+    """Make the role that row security holds for.
+
+    A migration does so where it may, and gives the tables their policies in any case. Run this as the owner of the
+    tables, with the right to make roles or after an administrator has made memory_app and granted it to this login.
+    """
+    session = session_of(context)
+
+    async def work(database: Database) -> bool:
+        from memory_plugin.db.migrate import secure
+
+        return await secure(database)
+
+    from memory_plugin.db.tenancy import APP_ROLE
+
+    changed = _with_database(session, work)
+    session.output.result(
+        {"role": APP_ROLE, "changed": changed},
+        lambda: session.output.line(
+            f"{APP_ROLE}: made, and granted what a store needs" if changed else f"{APP_ROLE}: there already"
+        ),
+    )
+
+
 @app.command(
     epilog=examples(
         "memory-plugin migrate sql > schema.sql",

@@ -6,6 +6,7 @@ import itertools
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, NamedTuple, cast
 
@@ -18,11 +19,22 @@ from memory_plugin.db import dialect
 from memory_plugin.db.keepalive import keep_alive
 from memory_plugin.db.pool import LoopPool
 from memory_plugin.db.repeating import Patience
+from memory_plugin.db.tenancy import (
+    RoleUnavailableError,
+    SharedConnection,
+    TenantConnection,
+    is_about_role,
+    is_refused_by_pooler,
+    startup_settings,
+)
 from memory_plugin.db.translation import DRIVER_ERRORS, POOLER_STATES, Progress, translate
 from memory_plugin.db.urls import system_trust
 from memory_plugin.errors import ConfigurationError, DatabaseUnavailableError, MemoryPluginError
 
 Connection = asyncpg.Connection
+
+# the tenant that asks for a connection, for one that has to be opened
+_asking: ContextVar[str | None] = ContextVar("memory_plugin_tenant", default=None)
 
 _MARK = secrets.token_hex(6)
 _numbers = itertools.count(1)
@@ -43,7 +55,7 @@ class _Told(NamedTuple):
     name: str = "told"
 
 
-class _NamedConnection(asyncpg.Connection):
+class _NamedConnection(TenantConnection):
     """Its prepared statements have names that no other process uses; it knows the arrays of built-in types.
 
     Behind a pooler that shares connections a name can then be missing, but never be another
@@ -65,6 +77,10 @@ class _NamedConnection(asyncpg.Connection):
         return [_array(oid, *_ARRAYS[oid]) for oid in asked], _Told()
 
 
+class _NamedSharedConnection(SharedConnection, _NamedConnection):
+    """The same behind a pooler that keeps nothing of a session."""
+
+
 def _array(oid: int, name: str, element: int) -> dict[str, Any]:
     """What asyncpg would be told about an array."""
     absent = dict.fromkeys(("basetype", "range_subtype", "attrtypoids", "attrnames", "basetype_name"))
@@ -79,10 +95,12 @@ class Connections:
         url: as asyncpg takes it.
         target: what to call the database in errors.
         pool_size: connections at the most; 0 opens one per operation.
+        role: what the sessions run as; None for the login itself.
         options: for SQLAlchemy's engine.
 
     Attributes:
         pool: where idle connections are; None without pooling.
+        role: None too where the login may not become it, see `work_as_login`.
     """
 
     def __init__(
@@ -95,22 +113,26 @@ class Connections:
         statement_timeout: float | None,
         prepared: bool,
         retry_seconds: float,
+        role: str | None,
         options: dict[str, Any],
     ) -> None:
         self._url = url
+        self.role = role
         self._target = target
         self._retry_seconds = retry_seconds
         self._reached = False
         self._named = prepared
+        self._settings: dict[str, str] = {}
         self._arguments: dict[str, Any] = {
             "timeout": connect_timeout,
             "statement_cache_size": 1024 if prepared else 0,
-            "connection_class": _NamedConnection,
         }
+        self._changes: list[Callable[[type[Connection]], type[Connection]]] = []
+        self._are_shared = False
         if (trust := system_trust(url)) is not None:
             self._arguments["ssl"] = trust
         if statement_timeout is not None:
-            self._arguments["server_settings"] = {"statement_timeout": str(int(statement_timeout * 1000))}
+            self._settings["statement_timeout"] = str(int(statement_timeout * 1000))
         pooling: dict[str, Any] = (
             {"poolclass": LoopPool, "pool_size": pool_size, "pool_timeout": max(30.0, connect_timeout)}
             if pool_size
@@ -132,11 +154,56 @@ class Connections:
 
     def change_class(self, change: Callable[[type[Connection]], type[Connection]]) -> None:
         """Make the connections from now on of the class that `change` makes of theirs."""
-        self._arguments["connection_class"] = change(self._arguments["connection_class"])
+        self._changes.append(change)
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether nothing stays with a session, because a pooler gives it to others between transactions."""
+        return self._are_shared
+
+    def share(self) -> None:
+        """Let each transaction say whose rows it sees, on new connections: the sessions do not keep it."""
+        self._are_shared = True
+        if self.pool is not None:
+            self.pool.retire()
+
+    def work_as_login(self) -> None:
+        """Run as the login itself from now on, on new connections."""
+        self.role = None
+        if self.pool is not None:
+            self.pool.retire()
 
     async def _connect(self) -> Connection:
+        tenant = _asking.get()
+        if not self._are_shared:
+            try:
+                connection = await self._open(_NamedConnection, startup_settings(self.role, tenant))
+            except asyncpg.PostgresError as error:
+                if is_about_role(error, self.role):
+                    raise RoleUnavailableError(
+                        f"{self._target} lets this login not work as the role {self.role}: {error}."
+                    ) from error
+                if tenant is None or not is_refused_by_pooler(error):
+                    raise
+                self._are_shared = True
+            else:
+                connection.tenant = tenant
+                return cast("Connection", connection)
+        shared = await self._open(_NamedSharedConnection, {})
+        if tenant is not None:
+            await shared.see(self.role, tenant)
+        return cast("Connection", shared)
+
+    async def _open(self, kind: type[Connection], settings: dict[str, str]) -> Any:
+        for change in self._changes:
+            kind = change(kind)
         try:
-            connection: Connection = await asyncpg.connect(self._url, **self._arguments)
+            connection: Connection = await asyncpg.connect(
+                self._url,
+                connection_class=kind,
+                server_settings={**self._settings, **settings} or None,
+                **self._arguments,
+            )
         except ssl.SSLCertVerificationError:
             raise  # a ValueError too
         except ValueError as error:
@@ -145,21 +212,26 @@ class Connections:
         return connection
 
     async def alone(self) -> Connection:
-        """A connection outside of the pool, which the caller closes."""
+        """A connection of the login's own outside of the pool, which the caller closes."""
         try:
-            return await self._connect()
+            return cast("Connection", await self._open(_NamedConnection, {}))
         except DRIVER_ERRORS as error:
             raise self.translated(error, Progress.UNSENT) from error
 
-    async def borrow(self, patience: Patience | None) -> Lease:
+    async def borrow(self, patience: Patience | None, tenant: str | None) -> Lease:
         """A connection that is not lying idle; tried again where the database was reached before.
 
         Args:
             patience: for how long; None begins anew.
+            tenant: whose rows one sees that has to be opened.
         """
         while True:
             try:
-                lease = await self._lease()
+                asked = _asking.set(tenant)
+                try:
+                    lease = await self._lease()
+                finally:
+                    _asking.reset(asked)
             except DRIVER_ERRORS as error:
                 failed = self.translated(error, Progress.UNSENT)
                 if not isinstance(failed, DatabaseUnavailableError) or not failed.passing:
@@ -217,22 +289,32 @@ class Lease:
 
 
 class Borrowed:
-    """A connection for the length of an `async with`."""
+    """A connection for the length of an `async with`, which sees the rows of one tenant."""
 
-    __slots__ = ("_connections", "_lease", "_patience")
+    __slots__ = ("_connections", "_lease", "_patience", "_tenant")
 
-    def __init__(self, connections: Connections, patience: Patience | None = None) -> None:
+    def __init__(self, connections: Connections, tenant: str | None, patience: Patience | None = None) -> None:
         self._connections = connections
+        self._tenant = tenant
         self._patience = patience
 
     async def __aenter__(self) -> Connection:
         pool = self._connections.pool
         entry = pool.take() if pool is not None else None
         if entry is None:
-            self._lease = await self._connections.borrow(self._patience)
+            self._lease = await self._connections.borrow(self._patience, self._tenant)
         else:
             self._lease = Lease(cast("Connection", entry.driver_connection), pool, entry)
-        return self._lease.connection
+        connection = self._lease.connection
+        told: Any = connection
+        if told.tenant != self._tenant and self._tenant is not None:
+            try:
+                await told.see(self._connections.role, self._tenant)
+            except BaseException as error:
+                connection.terminate()  # whose rows it sees is not known
+                await self.__aexit__(type(error), error, error.__traceback__)
+                raise
+        return connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

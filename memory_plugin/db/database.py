@@ -7,9 +7,10 @@ again is done again here.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -51,6 +52,8 @@ class Database:
         prepared: use named prepared statements; off behind poolers that do not track them. Where
             such a pooler is met they are turned off.
         retry_seconds: how long an operation is tried again after its connection failed.
+        tenant: whose rows the sessions see; None for those of a login that row security does not hold for.
+        role: what the sessions run as; None for the login itself.
     """
 
     def __init__(
@@ -63,8 +66,11 @@ class Database:
         statement_timeout: float | None = None,
         prepared: bool = True,
         retry_seconds: float = RETRY_SECONDS,
+        tenant: str | None = None,
+        role: str | None = None,
     ) -> None:
         self.url = normalise_url(url)
+        self.tenant = tenant
         self.schema = schema
         self._quoted = quote_schema(schema)
         self._target = hide_secrets(self.url)
@@ -77,21 +83,71 @@ class Database:
             statement_timeout=statement_timeout,
             prepared=prepared,
             retry_seconds=retry_seconds,
+            role=role,
             options={"isolation_level": "AUTOCOMMIT", "execution_options": {"schema_translate_map": {None: schema}}},
         )
         self.engine: AsyncEngine = self._connections.engine
+        self._login: dict[str, Any] = {
+            "schema": schema,
+            "connect_timeout": connect_timeout,
+            "statement_timeout": statement_timeout,
+            "prepared": prepared,
+            "retry_seconds": retry_seconds,
+        }
 
     def __repr__(self) -> str:
         return f"Database({self._target!r}, schema={self.schema!r})"
 
     def sql(self, statement: str) -> str:
-        """The statement with the store's schema in place of `{s}`."""
-        return statement.replace("{s}", self._quoted)
+        """The statement with the store's schema in place of `{s}`.
+
+        `{seen}messages` is the table itself for a login that sees everything, and else a view of the
+        tenant's rows: conditions on a view may use any index, those on a table under row security only
+        such as tell nothing of what they compare, which leaves out `@>`, `@@` and arrays.
+        """
+        seen = f"{self._quoted}." if self.tenant is None else f"{self._quoted}.seen_"
+        return statement.replace("{seen}", seen).replace("{s}", self._quoted)
 
     @property
     def prepares(self) -> bool:
         """Whether statements are prepared under names, and so take one round trip."""
         return self._connections.prepares
+
+    # -- whose rows
+
+    def for_tenant(self, tenant: str) -> Self:
+        """The same connections, which see the rows of another tenant when they are lent by it."""
+        if self.tenant is None or tenant == self.tenant:
+            return self  # a login that sees everything, or the same rows
+        other = copy.copy(self)
+        other.tenant = tenant
+        return other
+
+    def as_login(self) -> Database:
+        """The database for what belongs to its owner, such as making an index: one connection per operation."""
+        return Database(self.url, pool_size=0, **self._login)
+
+    @property
+    def role(self) -> str | None:
+        """What the sessions run as; None for the login itself."""
+        return self._connections.role
+
+    @property
+    def keeps_sessions(self) -> bool:
+        """Whether a session keeps what it was told; not so behind a pooler that shares it."""
+        return not self._connections.are_shared
+
+    def work_as_login(self) -> None:
+        """Run as the login itself from now on: it may not become the role that was asked for."""
+        self._connections.work_as_login()
+
+    def share_sessions(self) -> None:
+        """Say in each transaction whose rows it sees: the sessions do not keep it."""
+        self._connections.share()
+
+    def shares_connections_with(self, other: Database) -> bool:
+        """Whether it is this database, for whichever tenant."""
+        return other.engine is self.engine
 
     # -- connections
 
@@ -106,7 +162,7 @@ class Database:
             DatabaseError: or one of its kinds, translated from what the driver raised.
         """
         joined = joined_to(self)
-        return Borrowed(self._connections) if joined is None else joined.savepoint()
+        return Borrowed(self._connections, self.tenant) if joined is None else joined.savepoint(self.tenant)
 
     @asynccontextmanager
     async def joined(self, given: Any = None) -> AsyncIterator[Joined]:
@@ -155,7 +211,7 @@ class Database:
             DatabaseUnavailableError: it was lost before; nothing was applied.
         """
         if (joined := joined_to(self)) is not None:
-            async with joined.savepoint() as connection:
+            async with joined.savepoint(self.tenant) as connection:
                 yield connection
             return
         patience, begun = Patience(self._retry_seconds), False
@@ -249,7 +305,7 @@ class Database:
             if not _may_repeat(failed, lost, repeat) or not await patience.pause():
                 raise self._outcome(failed, lost, repeat) from failed.__cause__
             try:
-                async with Borrowed(self._connections, patience) as connection:
+                async with Borrowed(self._connections, self.tenant, patience) as connection:
                     if lost is None or repeat is Repeat.READ:
                         return await run(connection)
                     # The first may still be running on the server. This one then fails on the rows that it

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from memory_plugin.db.tenancy import see_locally
 from memory_plugin.db.translation import DRIVER_ERRORS
 from memory_plugin.errors import ConfigurationError, DatabaseError
 
@@ -40,7 +41,7 @@ class Joined:
         translated: makes an error of ours of what the driver raised.
     """
 
-    def __init__(self, database: object, given: Given, translated: Callable[[BaseException], Exception]) -> None:
+    def __init__(self, database: Database, given: Given, translated: Callable[[BaseException], Exception]) -> None:
         self.connection = given.connection
         self._codecs = given.codecs
         self.database = database
@@ -54,14 +55,17 @@ class Joined:
         self._at_end: list[Callable[[], None]] = []
 
     @asynccontextmanager
-    async def savepoint(self) -> AsyncIterator[Connection]:
+    async def savepoint(self, tenant: str | None) -> AsyncIterator[Connection]:
         """The connection, for one task at a time; what is done is undone where the body raises.
+
+        Args:
+            tenant: whose rows it sees; a caller's own connection keeps its role.
 
         Raises:
             DatabaseError: or one of its kinds, translated from what the driver raised.
         """
         async with self._own_turn():
-            name = await self._mark()
+            name = await self._mark(tenant)
             try:
                 try:
                     yield self.connection
@@ -117,12 +121,16 @@ class Joined:
             if not self.connection.is_closed():
                 await self._codecs.back()
 
-    async def _mark(self) -> str:
-        """The name of a new savepoint."""
+    async def _mark(self, tenant: str | None = None) -> str:
+        """The name of a new savepoint; the rows of the tenant are seen from here on.
+
+        It is told each time, in the same message: a caller may have gone back to a savepoint meanwhile.
+        """
         self._number += 1
         name = f"memory_plugin_{self._number}"
+        told = "" if tenant is None else f"{see_locally(tenant)}; "
         try:
-            await self.connection.execute(f"SAVEPOINT {name}")
+            await self.connection.execute(f"{told}SAVEPOINT {name}")
         except DRIVER_ERRORS as error:
             raise self._translated(error) from error
         return name
@@ -165,10 +173,12 @@ class Joined:
             self._at_end.pop()()
 
 
-def joined_to(database: object) -> Joined | None:
-    """The transaction that an operation on this database is part of now, if any."""
+def joined_to(database: Database) -> Joined | None:
+    """The transaction that an operation on this database, for whichever tenant, is part of now, if any."""
     joined = _current.get()
-    return joined if joined is not None and joined.database is database and not joined.is_over else None
+    if joined is None or joined.is_over or not joined.database.shares_connections_with(database):
+        return None
+    return joined
 
 
 def is_joined() -> bool:

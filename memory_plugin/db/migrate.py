@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 from memory_plugin.db import SCHEMA_REVISION
 from memory_plugin.db.database import Database, Record, Repeat, translate
-from memory_plugin.errors import ConfigurationError, ExtensionMissingError, SchemaVersionError, UnsupportedError
+from memory_plugin.db.tenancy import APP_ROLE, SECURE, RoleUnavailableError
+from memory_plugin.errors import (
+    ConfigurationError,
+    DatabaseError,
+    ExtensionMissingError,
+    SchemaVersionError,
+    UnsupportedError,
+)
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
+
+logger = logging.getLogger(__name__)
 
 MIGRATION_LOCK = 0x6D656D6F7279  # "memory"
 VERSION_TABLE = "alembic_version"
@@ -32,7 +42,19 @@ _ALEMBIC = threading.Lock()
 _STATE = """
 SELECT current_setting('server_version_num')::int AS server,
        (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector,
-       to_regclass($1) IS NOT NULL AS versioned
+       to_regclass($1) IS NOT NULL AS versioned,
+       current_setting('memory.tenant', true) AS tenant,
+       coalesce((SELECT row_security_active(oid) FROM pg_class WHERE oid = to_regclass($2)), false) AS secured
+"""
+
+_IS_SECURE = """
+SELECT EXISTS (
+    SELECT FROM pg_roles r
+    WHERE r.rolname = 'memory_app'
+      AND has_table_privilege(r.oid, format('%I.messages', $1::text), 'INSERT')
+      AND pg_has_role(session_user, r.oid, CASE WHEN current_setting('server_version_num')::int >= 160000
+                                                THEN 'SET' ELSE 'MEMBER' END)
+)
 """
 
 
@@ -65,9 +87,18 @@ async def read_revision(database: Database) -> str | None:
     Raises:
         UnsupportedError: the server is older than PostgreSQL 15, or pgvector older than 0.8.
     """
-    state = await database.fetchrow(_STATE, database.sql(f"{{s}}.{VERSION_TABLE}"), repeat=Repeat.READ)
+    return await _read_revision(database, await _read_state(database))
+
+
+async def _read_state(database: Database) -> Record:
+    names = (database.sql(f"{{s}}.{VERSION_TABLE}"), database.sql("{s}.messages"))
+    state = await database.fetchrow(_STATE, *names, repeat=Repeat.READ)
     assert state is not None  # a SELECT without FROM always has a row
     _check_server(state)
+    return state
+
+
+async def _read_revision(database: Database, state: Record) -> str | None:
     if not state["versioned"]:
         return None
     revision: str | None = await database.fetchval(
@@ -91,12 +122,68 @@ def _check_server(state: Record) -> None:
             )
 
 
-async def ensure_schema(database: Database) -> None:
+async def ensure_schema(database: Database, *, required: bool = False) -> None:
     """Make the store in an empty database, or see that what is there fits this version.
+
+    Where the database is to see the rows of one tenant, this also finds out how: as the role, as the
+    login itself if that owns nothing, told once a session or, behind a pooler, in each transaction.
+
+    Args:
+        required: whether a login for which row security does not hold is an error.
 
     Raises:
         SchemaVersionError: the schema is behind or ahead; the message names the command.
+        ConfigurationError: row security is required, and does not hold.
     """
+    if database.tenant is None:
+        await _ensure_made(database)
+        return
+    try:
+        state = await _read_state(database)
+        made = await _read_revision(database, state) == SCHEMA_REVISION
+    except DatabaseError as error:
+        if not _is_without_rights(error):
+            raise
+        made = False
+    if not made:
+        await _ensure_made(database.as_login())
+        state = await _state_as_role(database)
+    await _ensure_seen(database, state, required=required)
+
+
+def _is_without_rights(error: DatabaseError) -> bool:
+    """Whether the role is not there, or was granted nothing here: the login may know more."""
+    return isinstance(error, RoleUnavailableError) or error.sqlstate == "42501"
+
+
+async def _state_as_role(database: Database) -> Record:
+    """The state as the role sees it, or as the login does where it may not become the role."""
+    try:
+        return await _read_state(database)
+    except DatabaseError as error:
+        if not _is_without_rights(error):
+            raise
+        database.work_as_login()
+        return await _read_state(database)
+
+
+async def _ensure_seen(database: Database, state: Record, *, required: bool) -> None:
+    if state["tenant"] != database.tenant and database.keeps_sessions:
+        database.share_sessions()  # a pooler took the settings of the session, and kept them to itself
+        state = await _read_state(database)
+    if state["secured"] and state["tenant"] == database.tenant:
+        return
+    reason = (
+        f"Row security does not hold for this login, which may not work as the role {APP_ROLE}: have an administrator "
+        f"run `CREATE ROLE {APP_ROLE} NOLOGIN` where there is none, then `GRANT {APP_ROLE} TO` the login, "
+        "then `memory-plugin migrate secure`."
+    )
+    if required:
+        raise ConfigurationError(reason)
+    logger.warning("%s", reason)
+
+
+async def _ensure_made(database: Database) -> None:
     revision = await read_revision(database)
     if revision == SCHEMA_REVISION:
         return
@@ -136,6 +223,27 @@ async def downgrade(database: Database, revision: str) -> None:
     await _run(database, lambda config: command.downgrade(config, revision))
 
 
+async def secure(database: Database) -> bool:
+    """Make the role for which row security holds, where the migration could not; whether it was needed.
+
+    Raises:
+        ConfigurationError: this login may not.
+    """
+    ready = await database.fetchval(_IS_SECURE, database.schema, repeat=Repeat.READ)
+    if ready:
+        return False
+    try:
+        await database.execute(database.sql(SECURE), repeat=Repeat.IDEMPOTENT)
+    except DatabaseError as error:
+        if error.sqlstate != "42501":
+            raise
+        raise ConfigurationError(
+            f"This login may not make the role {APP_ROLE}: have an administrator run "
+            f"`CREATE ROLE {APP_ROLE} NOLOGIN; GRANT {APP_ROLE} TO` this login, then try again."
+        ) from error
+    return True
+
+
 def upgrade_sql(revision: str = "head", *, schema: str = "memory") -> str:
     """The statements that `upgrade` would run on an empty database, for a person to run."""
     from alembic import command
@@ -157,7 +265,8 @@ async def _run(database: Database, action: Callable[[Config], Any]) -> None:
     from alembic.util.exc import CommandError
     from sqlalchemy.exc import DBAPIError
 
-    engine = database.engine.execution_options(isolation_level="READ COMMITTED", schema_translate_map={})
+    owner = database if database.role is None else database.as_login()
+    engine = owner.engine.execution_options(isolation_level="READ COMMITTED", schema_translate_map={})
     while not _ALEMBIC.acquire(blocking=False):  # noqa: ASYNC110 - shared with other loops and threads
         await asyncio.sleep(0.01)
     try:

@@ -81,13 +81,13 @@ WHERE k.created_at > d.at::timestamptz
 
 ITEMS = """
 SELECT id, namespace, key, value::text AS value, created_at, recorded_at AS updated_at, expires_at, ttl_minutes
-FROM {s}.memories m
+FROM {seen}memories m
 WHERE tenant_id = $1 AND id > $2 AND superseded_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 ORDER BY id LIMIT $3
 """
 
 COUNT_ITEMS = """
-SELECT count(*) FROM {s}.memories
+SELECT count(*) FROM {seen}memories
 WHERE tenant_id = $1 AND superseded_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 """
 
@@ -95,7 +95,7 @@ WHERE tenant_id = $1 AND superseded_at IS NULL AND (expires_at IS NULL OR expire
 DELETED_ITEMS = """
 SELECT g.place FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS g (namespace, key, at, place)
 WHERE EXISTS (
-    SELECT FROM {s}.memories m
+    SELECT FROM {seen}memories m
     WHERE m.tenant_id = $1 AND m.namespace = g.namespace::text[] AND m.key = g.key
       AND m.recorded_at = g.at::timestamptz AND m.superseded_at IS NOT NULL
 )
@@ -109,7 +109,7 @@ WITH given AS MATERIALIZED (
         AS g (namespace, key, created, updated, expires)
 ), current AS MATERIALIZED (
     SELECT m.id, m.item_id, m.version, g.created, g.updated, g.expires FROM given g, LATERAL (
-        SELECT id, item_id, version FROM {s}.memories
+        SELECT id, item_id, version FROM {seen}memories
         WHERE tenant_id = $1 AND namespace = g.namespace AND key = g.key AND superseded_at IS NULL LIMIT 1
     ) AS m
 ), before AS (

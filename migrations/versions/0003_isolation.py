@@ -14,12 +14,114 @@ depends_on = None
 # The number of a term, see term_id(...), as an expression: a function, called for each word, takes most of the time.
 A_TERM = "('x' || left(encode(sha256(convert_to(lexeme, 'UTF8')), 'hex'), 7))::bit(28)::integer + 1"
 
-# Who a function works for that runs as its owner. Every such function passes its tenant through here, before it
-# reads or writes a row.
+TABLES = (
+    "agent_settings",
+    "checkpoint_blobs",
+    "checkpoint_writes",
+    "checkpoints",
+    "chunk_places",
+    "chunks",
+    "conversations",
+    "corpus_statistics",
+    "document_versions",
+    "documents",
+    "embedding_models",
+    "embedding_queue",
+    "embeddings",
+    "feedback",
+    "forgotten_users",
+    "index_queue",
+    "listeners",
+    "memories",
+    "messages",
+    "passages",
+    "proposals",
+    "search_languages",
+    "shared_conversations",
+    "term_statistics",
+    "tokens",
+    "user_memory",
+    "working_memory",
+)
+VIEWS = ("conversation_messages", "conversation_tool_calls", "conversation_turns")
+
+# The role is of the whole server: other databases may have made it, and may use it after this one is gone.
+# Without the right to make roles the store works as before, and says so when it is opened.
+ROLE = """
+DO $do$
+DECLARE
+    membership text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
+    name text;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'memory_app') THEN
+        BEGIN
+            CREATE ROLE memory_app NOLOGIN;
+        EXCEPTION
+            WHEN duplicate_object OR unique_violation THEN NULL;
+            WHEN insufficient_privilege THEN
+                RAISE NOTICE 'this login may not make the role memory_app: row security holds for no one yet';
+                RETURN;
+        END;
+    END IF;
+    IF NOT pg_has_role(session_user, 'memory_app', membership) THEN
+        BEGIN
+            EXECUTE format('GRANT memory_app TO %I', session_user);
+        EXCEPTION
+            WHEN insufficient_privilege OR unique_violation THEN NULL;
+        END;
+    END IF;
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO memory_app', current_schema());
+    FOREACH name IN ARRAY array[$TABLES, 'seen_checkpoints', 'seen_conversations', 'seen_memories', 'seen_passages'] LOOP
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO memory_app', name);
+    END LOOP;
+    FOREACH name IN ARRAY array[$VIEWS] || text 'alembic_version' LOOP
+        EXECUTE format('GRANT SELECT ON %I TO memory_app', name);
+    END LOOP;
+END $do$
+""".replace("$TABLES", ", ".join(f"'{name}'" for name in TABLES)).replace(
+    "$VIEWS", ", ".join(f"'{name}'" for name in VIEWS)
+)
+
+NO_ROLE = """
+DO $do$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'memory_app') THEN
+        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM memory_app', current_schema());
+        EXECUTE format('REVOKE USAGE ON SCHEMA %I FROM memory_app', current_schema());
+    END IF;
+END $do$
+"""
+
+# Stores made from printed statements have two functions with each percent sign twice: they fail when they run.
+REPAIR = """
+DO $do$
+DECLARE
+    broken text;
+BEGIN
+    FOR broken IN
+        SELECT pg_get_functiondef(oid) FROM pg_proc
+        WHERE pronamespace = to_regnamespace(quote_ident(current_schema())) AND proname IN ('passages_gone', 'conversation_hides')
+          AND strpos(prosrc, repeat(chr(37), 2) || '1$I') > 0
+    LOOP
+        EXECUTE replace(broken, repeat(chr(37), 2) || '1$I', chr(37) || '1$I');
+    END LOOP;
+END $do$
+"""
+
+# A session that was told no tenant sees nothing. Owners and superusers see everything: migrations and dumps need it.
+SEEN = "tenant_id = current_setting('memory.tenant', true)"
+
+# Who a function works for that runs as its owner, where no policy holds. Every such function passes its tenant
+# through here before it reads or writes a row: it gets it back only from a session that sees that tenant's rows, or
+# from one that was told none and may see all.
 CHECKED_TENANT = """
 CREATE FUNCTION checked_tenant(of_tenant text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
-    SELECT of_tenant;
+    SELECT CASE
+        WHEN current_setting('memory.tenant', true) = of_tenant THEN of_tenant
+        WHEN coalesce(current_setting('memory.tenant', true), '') = '' AND current_setting('role') = 'none'
+             AND pg_has_role(session_user, current_user, 'USAGE') THEN of_tenant
+    END;
 END
 """
 
@@ -293,6 +395,10 @@ BEGIN
       AND coalesce(m.superseded_at, 'infinity') = 'infinity' AND (m.expires_at IS NULL OR m.expires_at > now());
 END $body$
 """.replace("{a_term}", A_TERM)
+# Under row security a condition whose operator might tell what it compared, as @>, @@ and those of arrays, is tried on
+# the tenant's rows only after all of them were read. A view of them takes it to the index; it looks with the rights
+# of the owner, and compares the tenant itself. It must not be one that PostgreSQL calls a security barrier.
+SEEN_TABLES = ("checkpoints", "conversations", "memories", "passages")
 
 # forwards, and what takes it back (None where dropping something else does)
 STEPS: tuple[tuple[str | None, str | None], ...] = (
@@ -307,6 +413,22 @@ STEPS: tuple[tuple[str | None, str | None], ...] = (
     (SPEAKERS_NAMED, "DROP FUNCTION speakers_named(text, text[], text, text)"),
     (CURRENT_ROW, "DROP FUNCTION current_row(text, text[], text)"),
     (FACTS_NEAR, "DROP FUNCTION facts_near"),
+    *(
+        (f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY", f"ALTER TABLE {name} DISABLE ROW LEVEL SECURITY")
+        for name in TABLES
+    ),
+    *((f"CREATE POLICY tenant_rows ON {name} USING ({SEEN})", f"DROP POLICY tenant_rows ON {name}") for name in TABLES),
+    # a view looks with the rights of its owner otherwise
+    *(
+        (f"ALTER VIEW {name} SET (security_invoker = true)", f"ALTER VIEW {name} RESET (security_invoker)")
+        for name in VIEWS
+    ),
+    *(
+        (f"CREATE VIEW seen_{name} AS SELECT * FROM {name} WHERE {SEEN} WITH CHECK OPTION", f"DROP VIEW seen_{name}")
+        for name in SEEN_TABLES
+    ),
+    (ROLE, NO_ROLE),
+    (REPAIR, None),
 )
 
 
