@@ -55,8 +55,10 @@ def _compact(schema: dict[str, Any], definitions: dict[str, Any], unsaid: set[st
             kept[name] = {key: _compact(part, definitions, unsaid, root=False) for key, part in value.items()}
         elif name == "items":
             kept[name] = _compact(value, definitions, unsaid, root=False)
-            if {"properties", "enum"} & kept[name].keys():
-                kept[name].pop("type", None)  # what has properties is an object, what is enumerated says itself
+            # What has properties is an object. Enumerated words keep their type: some models' interfaces
+            # refuse a list of tools without it.
+            if "properties" in kept[name]:
+                kept[name].pop("type", None)
         else:
             kept[name] = value
     return kept

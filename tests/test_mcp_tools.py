@@ -142,6 +142,15 @@ async def test_tools_have_all_hints_and_schemas_in_small_space(empty: MemoryCore
     assert writing == {"remember", "forget", "update_working_memory"}
 
 
+async def test_every_argument_says_its_type(empty: MemoryCore) -> None:
+    """Some models' interfaces refuse all tools when an argument, or what a list holds, has none."""
+    async with connected(empty, add_references=True) as client:
+        listed = await client.list_tools()
+    for tool in listed.tools:
+        for name, argument in tool.input_schema["properties"].items():
+            assert "type" in argument and "type" in argument.get("items", argument), (tool.name, name)
+
+
 async def test_lists_that_never_change_promise_no_notices(empty: MemoryCore, era: str) -> None:
     async with connected(empty, era) as client:
         offered = client.server_capabilities
