@@ -125,6 +125,27 @@ BEGIN ATOMIC
 END
 """
 
+# A put is a dozen statements, each of which would look at the policy: its function looks once.
+PUT_AS_OWNER = """
+DO $do$
+DECLARE
+    put regprocedure := to_regprocedure(quote_ident(current_schema()) || '.put_checkpoints(text, jsonb, text[], bytea)');
+BEGIN
+    EXECUTE replace(pg_get_functiondef(put), E'BEGIN\\n    FOR place',
+                    E'BEGIN\\n    of_tenant := checked_tenant(of_tenant);\\n    FOR place');
+    EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER', put);
+END $do$
+"""
+PUT_AS_CALLER = """
+DO $do$
+DECLARE
+    put regprocedure := to_regprocedure(quote_ident(current_schema()) || '.put_checkpoints(text, jsonb, text[], bytea)');
+BEGIN
+    EXECUTE replace(pg_get_functiondef(put), E'    of_tenant := checked_tenant(of_tenant);\\n', '');
+    EXECUTE format('ALTER FUNCTION %s SECURITY INVOKER', put);
+END $do$
+"""
+
 # Words meet without their accents. A stemmer goes by them (préférée, Häuser), and whoever leaves them out writes
 # what it would stem otherwise (resume): so a word with accents stands in the index in two forms where these differ,
 # as its language has it and as it would be without them; both lose their accents then. Only those of Latin letters
@@ -427,6 +448,7 @@ STEPS: tuple[tuple[str | None, str | None], ...] = (
         (f"CREATE VIEW seen_{name} AS SELECT * FROM {name} WHERE {SEEN} WITH CHECK OPTION", f"DROP VIEW seen_{name}")
         for name in SEEN_TABLES
     ),
+    (PUT_AS_OWNER, PUT_AS_CALLER),
     (ROLE, NO_ROLE),
     (REPAIR, None),
 )
