@@ -59,7 +59,7 @@ class _Side:
         self.memory = memory
         self.backend = 0
         self.spot: Any = {"configurable": {"thread_id": f"t-{size}", "checkpoint_ns": ""}}
-        self._at = self.spot
+        self._at: Any = self.spot
         self._version: Any = None
         self._messages: list[BaseMessage] = []
         for number in range(size // 2):
@@ -146,9 +146,8 @@ async def _sent(side: _Side, operation: Callable[[], Awaitable[None]]) -> int:
 async def measure(url: str, repeats: int) -> list[Cost]:
     """The costs of every operation, on a server where the store is made."""
     found: list[Cost] = []
-    settings = {"pool_size": 1, "tenant": "on"}
     async with (
-        Memory.open(url, embeddings=False, settings=Settings(**settings, row_security="required")) as on,
+        Memory.open(url, embeddings=False, settings=Settings(pool_size=1, tenant="on", row_security="required")) as on,
         Memory.open(url, embeddings=False, settings=Settings(pool_size=1, tenant="off", row_security="off")) as off,
     ):
         for memory in (on, off):

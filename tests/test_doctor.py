@@ -173,3 +173,24 @@ async def test_a_role_that_lacks_rights_is_told_which(examine: Examine, database
         assert f"{role} may read and write all" in check.detail
     finally:
         await sql(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+async def test_the_role_that_a_store_works_as_is_looked_at(examine: Examine) -> None:
+    (check,) = await examine("roles")
+    assert check.detail.startswith("memory_app may read and write all")
+    assert "under row-level security" in check.detail
+
+
+async def test_row_security_that_does_not_hold_is_told(examine: Examine) -> None:
+    (check,) = await examine("roles", row_security="off")
+    assert (check.status, check.advice) == (
+        "warning",
+        "Unset MEMORY_ROW_SECURITY, or connect as a role that owns nothing and may not bypass it.",
+    )
+
+
+async def test_a_table_without_a_policy_is_told(examine: Examine, database_url: str) -> None:
+    await sql(database_url, "DROP POLICY tenant_rows ON memory.feedback")
+    (check,) = await examine("roles")
+    assert check.status == "error"
+    assert "no policy, for feedback" in check.detail

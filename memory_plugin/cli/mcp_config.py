@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Set MCP clients up: Claude Desktop, Claude Code, Cursor, VS Code.",
+    help="Set MCP clients up to use this memory.",
     epilog=examples("memory-plugin mcp config claude-desktop --user alice --write"),
 )
 
@@ -110,7 +110,7 @@ def config(
         bool, typer.Option("--show-secrets", help="Print passwords and tokens instead of ***.")
     ] = False,
 ) -> None:
-    """Print the entry that a client needs, or put it into the client's file.
+    """Print the entry that a client needs, or write it.
 
     Which memory it is comes from the options here, those before the command, and the environment, as with
     every command: the entry carries it, because clients do not see your shell's variables. With --write the

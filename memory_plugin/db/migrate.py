@@ -147,7 +147,7 @@ async def ensure_schema(database: Database, *, required: bool = False) -> None:
         made = False
     if not made:
         await _ensure_made(database.as_login())
-        state = await _state_as_role(database)
+        state = await take_role(database)
     await _ensure_seen(database, state, required=required)
 
 
@@ -156,8 +156,8 @@ def _is_without_rights(error: DatabaseError) -> bool:
     return isinstance(error, RoleUnavailableError) or error.sqlstate == "42501"
 
 
-async def _state_as_role(database: Database) -> Record:
-    """The state as the role sees it, or as the login does where it may not become the role."""
+async def take_role(database: Database) -> Record:
+    """Let it work as the role, or as the login where that may not become the role; the state as it is then seen."""
     try:
         return await _read_state(database)
     except DatabaseError as error:

@@ -60,7 +60,7 @@ async def diagnose(settings: Settings, *, given: Mapping[str, str] | None = None
                 await check_indexes(found, database)
                 await check_tables(found, database)
                 await check_retention(found, database, settings)
-                await check_roles(found, database)
+                await check_roles(found, database.url, settings)
     except MemoryPluginError as error:
         found.add("database", "error", str(error))
     if problem is not None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from memory_plugin.db.tenancy import APP_ROLE
 from memory_plugin.doctor.findings import Diagnosis
 
 if TYPE_CHECKING:
-    from memory_plugin.db.database import Database, Record
+    from memory_plugin.db.database import Record
+    from memory_plugin.settings import Settings
 
 _ROLE = """
 SELECT current_user AS name, session_user AS login, r.rolsuper AS super, r.rolbypassrls AS bypasses,
@@ -30,17 +32,22 @@ ORDER BY c.relname
 """
 
 
-async def check_roles(found: Diagnosis, database: Database) -> None:
-    """Look at what the role may, and at row-level security where the tables have it."""
+async def check_roles(found: Diagnosis, url: str, settings: Settings) -> None:
+    """Look at what the role may that a store works as, and at row-level security where the tables have it."""
+    from memory_plugin.db.connect import open_database
+    from memory_plugin.db.migrate import take_role
     from memory_plugin.db.schema import metadata
 
-    schema = database.sql("{s}")
-    role = await database.fetchrow(_ROLE, schema)
-    assert role is not None  # whoever asks is a role
-    tables = await database.fetch(_TABLES, schema, sorted(metadata.tables))
+    async with open_database(url, settings=settings, tenant=settings.tenant) as database:
+        if database.tenant is not None:
+            await take_role(database)
+        schema = database.sql("{s}")
+        role = await database.fetchrow(_ROLE, schema)
+        assert role is not None  # whoever asks is a role
+        tables = await database.fetch(_TABLES, schema, sorted(metadata.tables))
     before = len(found.checks)
-    _check_rights(found, role, tables, database.schema)
-    _check_walls(found, role, tables)
+    _check_rights(found, role, tables, settings.db_schema)
+    _check_walls(found, role, tables, is_off=settings.row_security == "off")
     if len(found.checks) == before:
         found.add("roles", "ok", _said(role, tables))
 
@@ -65,7 +72,7 @@ def _check_rights(found: Diagnosis, role: Record, tables: list[Record], schema: 
         )
 
 
-def _check_walls(found: Diagnosis, role: Record, tables: list[Record]) -> None:
+def _check_walls(found: Diagnosis, role: Record, tables: list[Record], *, is_off: bool) -> None:
     """Row-level security, once tables have it: on all of them, and for this role."""
     walled = [table for table in tables if table["walled"]]
     if not walled:
@@ -85,7 +92,10 @@ def _check_walls(found: Diagnosis, role: Record, tables: list[Record]) -> None:
             "roles",
             "warning",
             f"Row-level security does not hold for {role['name']}, which is {why}.",
-            "Let applications connect as a role that owns nothing and may not bypass it.",
+            "Unset MEMORY_ROW_SECURITY, or connect as a role that owns nothing and may not bypass it."
+            if is_off
+            else "Run `memory-plugin migrate secure` as the owner of the tables; if that may not make roles, "
+            f'have an administrator run CREATE ROLE {APP_ROLE} NOLOGIN; GRANT {APP_ROLE} TO "{role["login"]}"; first.',
         )
 
 
