@@ -26,7 +26,7 @@ _BLOCKS = (
     | {"caption", "dd", "dl", "dt", "figcaption", "figure", "tbody", "tfoot", "thead"}
 )
 _SPACES = re.compile(r"[ \t\r\n\f\xa0]+")
-_PERMALINK = re.compile(r"[\s¶§#🔗]+$")
+_PERMALINK = "¶§#🔗"
 _MAIN = re.compile(r"<main[\s>]", re.IGNORECASE)
 _ENOUGH = 40  # characters in <main> that make it the page
 
@@ -189,7 +189,7 @@ class _Page:
         if self.cells is not None:
             self.buffer.append(" ")
             return
-        text = _PERMALINK.sub("", self.taken()).replace("\n", " ")
+        text = _without_permalink(self.taken()).replace("\n", " ")
         self.kind = "paragraph"
         if text:
             self.end_table()
@@ -244,3 +244,11 @@ class _Page:
         rows: Sequence[Row] = self.rows
         self.rows = []
         write_table(self.writer, list(rows[0][1]) or None, iter(rows[1:]), self.path.path)
+
+
+def _without_permalink(heading: str) -> str:
+    """The heading without the sign that a link to itself has; a pattern would take the square of its length."""
+    end = len(heading)
+    while end and (heading[end - 1].isspace() or heading[end - 1] in _PERMALINK):
+        end -= 1
+    return heading[:end]

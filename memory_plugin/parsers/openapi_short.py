@@ -77,7 +77,7 @@ def sentences(text: str, characters: int) -> str:
     if len(line) <= characters:
         return line
     end = 0
-    for match in _FIRST_SENTENCES.finditer(line):
+    for match in _FIRST_SENTENCES.finditer(line, 0, characters + 1):  # what is further on is never taken
         if match.end() > characters:
             break
         end = match.end()

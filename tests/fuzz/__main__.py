@@ -27,7 +27,10 @@ def main() -> None:
     if asked.target not in READERS:
         sys.exit(f"There is no target {asked.target!r}: name one of {', '.join(READERS)}.")
     with atheris.instrument_imports(include=READERS[asked.target]):
-        from tests.fuzz.targets import CORPUS, LONGEST, TARGETS
+        from tests.fuzz.targets import CORPUS, LONGEST, TARGETS, seeds
+
+        for seed in seeds(asked.target):  # what is imported on the way is followed too
+            TARGETS[asked.target](seed)
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as grown:
         options = [f"-max_total_time={asked.seconds}", f"-max_len={LONGEST}", "-timeout=20", "-rss_limit_mb=3000"]
