@@ -360,7 +360,7 @@ async def test_other_errors_are_not_tried_again() -> None:
 async def waiting_for_a_lock(store: Memory, count: int) -> None:
     for _ in range(200):
         await asyncio.sleep(0.02)
-        waiting = await store.database.fetchval(
+        waiting = await store.database.as_login().fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
         if waiting >= count:

@@ -16,6 +16,13 @@ from memory_plugin.core import MemoryCore
 from memory_plugin.errors import DatabaseError, MemoryPluginError
 from memory_plugin.memory import Memory
 
+
+@pytest.fixture(autouse=True)
+def as_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a role that may drop tables: what got through would do harm."""
+    monkeypatch.setenv("MEMORY_ROW_SECURITY", "off")
+
+
 PAYLOADS = (
     "x'; DROP TABLE memory.canary; --",
     '"; DROP TABLE memory.canary; --',

@@ -45,6 +45,30 @@ TABLES = (
 )
 VIEWS = ("conversation_messages", "conversation_tool_calls", "conversation_turns")
 
+# Every table is changed, while other sessions may use them in any order. Whoever waits for one lock with another in
+# hand gives all of them back before the server would call it a deadlock and end somebody's statement.
+LOCKS = """
+DO $do$
+DECLARE
+    patience text := current_setting('lock_timeout');
+    latest timestamptz := clock_timestamp() + interval '2 minutes';
+BEGIN
+    LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', '300ms', true);
+            LOCK TABLE $TABLES IN ACCESS EXCLUSIVE MODE;
+            PERFORM set_config('lock_timeout', patience, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available THEN
+            IF clock_timestamp() > latest THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.05 + 0.2 * random());
+        END;
+    END LOOP;
+END $do$
+""".replace("$TABLES", ", ".join(TABLES))
+
 # The role is of the whole server: other databases may have made it, and may use it after this one is gone.
 # Without the right to make roles the store works as before, and says so when it is opened.
 ROLE = """
@@ -423,6 +447,7 @@ SEEN_TABLES = ("checkpoints", "conversations", "memories", "passages")
 
 # forwards, and what takes it back (None where dropping something else does)
 STEPS: tuple[tuple[str | None, str | None], ...] = (
+    (LOCKS, None),
     (CHECKED_TENANT, "DROP FUNCTION checked_tenant(text)"),
     (PLAIN_WORDS, "DROP FUNCTION plain_words(regconfig, text)"),
     (FOLDED_WORDS, "DROP FUNCTION folded_words(regconfig, text)"),
@@ -451,6 +476,7 @@ STEPS: tuple[tuple[str | None, str | None], ...] = (
     (PUT_AS_OWNER, PUT_AS_CALLER),
     (ROLE, NO_ROLE),
     (REPAIR, None),
+    (None, LOCKS),
 )
 
 
