@@ -68,7 +68,8 @@ def served(module: str, *arguments: str, url: str) -> Iterator[str]:
             line = process.stderr.readline()
             address = re.search(r"http://\S+/mcp", line)
             assert address is not None, line + process.stderr.read()
-            assert get(address[0].removesuffix("/mcp") + "/readyz")[0] == 200
+            ready = address[0].removesuffix("/mcp") + "/readyz"  # it waits for the database, five seconds each time
+            assert any(get(ready)[0] == 200 for _ in range(12))
             yield address[0]
         finally:
             process.terminate()
