@@ -126,8 +126,9 @@ WITH found AS MATERIALIZED (
     SELECT w.place, w.refresh, item.*
     FROM unnest($2::text[], $3::text[], $4::boolean[]) WITH ORDINALITY AS w (namespace, key, refresh, place),
     LATERAL (
-        SELECT m.ttl_minutes, {columns} FROM {s}.memories m
-        WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, w.namespace::text[], w.key) AND {live}
+        SELECT m.ttl_minutes, {columns}
+        FROM (SELECT {s}.current_row($1, w.namespace::text[], w.key) AS id OFFSET 0) AS r, {s}.memories m
+        WHERE m.tenant_id = $1 AND m.id = r.id AND {live}
         LIMIT 1
     ) AS item
 ){refresh}
@@ -168,9 +169,9 @@ input AS MATERIALIZED (
                AND m.content = i.content AND m.index_fields IS NOT DISTINCT FROM i.index_fields
                AND (i.user_id IS NULL OR m.user_id IS NOT DISTINCT FROM i.user_id) AS same
     FROM (SELECT * FROM input ORDER BY namespace, key) AS i, LATERAL (
-        SELECT * FROM {s}.memories m
-        WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, i.namespace, i.key) AND {still_open}
-        LIMIT 1 FOR UPDATE
+        SELECT m.* FROM (SELECT {s}.current_row($1, i.namespace, i.key) AS id OFFSET 0) AS r, {s}.memories m
+        WHERE m.tenant_id = $1 AND m.id = r.id AND {still_open}
+        LIMIT 1 FOR UPDATE OF m
     ) AS m
 ), kept AS (
     UPDATE {s}.memories m

@@ -8,6 +8,9 @@ COLUMNS = """m.id, m.item_id, m.version, m.namespace, m.key, m.content, m.value:
     m.thread_id, m.agent_id, m.metadata::text AS metadata, m.source::text AS source, m.importance, m.trust,
     m.valid_from, m.valid_to, m.recorded_at, m.superseded_at, m.created_at"""
 
+# Who asks for the current row of an item does so behind OFFSET 0: once, and not for each row that a plan reads which
+# was made without statistics.
+
 # $4 says whether the caller named the key. If not, the same text anywhere in the namespace is that
 # fact; else its key is the first free one of those made from the text ($3), so that two writers of
 # the same text meet at the unique index.
@@ -22,7 +25,8 @@ twin AS (
 ), slot AS (
     SELECT c.key FROM unnest($3::text[]) WITH ORDINALITY AS c (key, place)
     WHERE $4 OR NOT EXISTS (
-        SELECT FROM {s}.memories m WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, $2, c.key) AND {open})
+        SELECT FROM (SELECT {s}.current_row($1, $2, c.key) AS id OFFSET 0) AS r, {s}.memories m
+        WHERE m.tenant_id = $1 AND m.id = r.id AND {open})
     ORDER BY c.place LIMIT 1
 ), held AS MATERIALIZED (
     SELECT m.id, m.item_id, m.version, m.created_at, coalesce(m.expires_at <= now(), false) AS lapsed,
@@ -31,8 +35,8 @@ twin AS (
                AND ($17::timestamptz IS NULL OR m.valid_from IS NOT DISTINCT FROM $17)
                AND ($18::timestamptz IS NULL OR m.valid_to IS NOT DISTINCT FROM $18) AS same
     FROM slot, LATERAL (
-        SELECT * FROM {s}.memories m
-        WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, $2, slot.key) AND {still_open} LIMIT 1
+        SELECT m.* FROM (SELECT {s}.current_row($1, $2, slot.key) AS id OFFSET 0) AS r, {s}.memories m
+        WHERE m.tenant_id = $1 AND m.id = r.id AND {still_open} LIMIT 1
     ) AS m
 ), known AS MATERIALIZED (
     SELECT id FROM twin UNION ALL SELECT id FROM held WHERE same AND NOT lapsed
@@ -92,13 +96,13 @@ input AS MATERIALIZED (
 ), slot AS MATERIALIZED (
     SELECT i.id AS new_id, CASE
         WHEN i.is_named OR NOT EXISTS (
-            SELECT FROM {s}.memories m
-            WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, i.namespace, i.keys[1]) AND {open})
+            SELECT FROM (SELECT {s}.current_row($1, i.namespace, i.keys[1]) AS id OFFSET 0) AS r, {s}.memories m
+            WHERE m.tenant_id = $1 AND m.id = r.id AND {open})
         THEN i.keys[1]
         ELSE (SELECT c.key FROM unnest(i.keys) WITH ORDINALITY AS c (key, place)
               WHERE NOT EXISTS (
-                  SELECT FROM {s}.memories m
-                  WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, i.namespace, c.key) AND {open})
+                  SELECT FROM (SELECT {s}.current_row($1, i.namespace, c.key) AS id OFFSET 0) AS r, {s}.memories m
+                  WHERE m.tenant_id = $1 AND m.id = r.id AND {open})
               ORDER BY c.place LIMIT 1) END AS key
     FROM input i
 ), held AS MATERIALIZED (
@@ -109,8 +113,8 @@ input AS MATERIALIZED (
                AND (i.valid_from IS NULL OR m.valid_from IS NOT DISTINCT FROM i.valid_from)
                AND (i.valid_to IS NULL OR m.valid_to IS NOT DISTINCT FROM i.valid_to) AS same
     FROM input i JOIN slot ON slot.new_id = i.id, LATERAL (
-        SELECT * FROM {s}.memories m
-        WHERE m.tenant_id = $1 AND m.id = {s}.current_row($1, i.namespace, slot.key) AND {still_open} LIMIT 1
+        SELECT m.* FROM (SELECT {s}.current_row($1, i.namespace, slot.key) AS id OFFSET 0) AS r, {s}.memories m
+        WHERE m.tenant_id = $1 AND m.id = r.id AND {still_open} LIMIT 1
     ) AS m
 ), known AS MATERIALIZED (
     SELECT new_id, id FROM twin
@@ -147,7 +151,7 @@ FROM known k JOIN input i ON i.id = k.new_id CROSS JOIN LATERAL (
 
 GET = fill("SELECT {columns} FROM {seen}memories m WHERE m.tenant_id = $1 AND {wanted} AND {when}", columns=COLUMNS)
 BY_ITEM = "m.item_id = $2::uuid"
-BY_KEY = "m.id = {s}.current_row($1, $2::text[], $3::text)"
+BY_KEY = "m.id = ANY (ARRAY(SELECT {s}.current_row($1, $2::text[], $3::text)))"
 BY_ROWS = "m.id = ANY ($2::uuid[])"
 LASTING = "(m.expires_at IS NULL OR m.expires_at > now())"
 AS_OF = (
