@@ -20,6 +20,7 @@ from mcp_server import create_server
 from mcp_server.access import CoreAccess
 from memory_plugin.core import MemoryCore
 from memory_plugin.errors import DatabaseUnavailableError
+from memory_plugin.types import Hits
 from tests.conftest import run_sql, with_database
 
 ROOT = Path(__file__).parent.parent
@@ -47,8 +48,8 @@ class Opener:
         finally:
             self.closed += 1
 
-    async def _recall(self, *_: object, **__: object) -> list[Any]:
-        return []
+    async def _recall(self, *_: object, **__: object) -> Hits:
+        return Hits()
 
 
 async def fails_once(attempt: int) -> None:

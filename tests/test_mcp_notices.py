@@ -189,7 +189,7 @@ async def test_where_nobody_listens_nobody_is_told(alice: MemoryCore) -> None:
 async def test_a_lost_connection_is_replaced_and_all_look_again(alice: MemoryCore) -> None:
     changes, told = Changes(alice.database), asyncio.Event()
     watch = await changes.watch("default", "memories of alice", told.set)
-    await alice.database.execute(
+    await alice.database.as_login().execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
         " AND query LIKE 'LISTEN%'"
     )
