@@ -47,14 +47,19 @@ V = TypeVar("V")
 TENANT = f"{SCOPE}.tenant"
 
 _CAPABILITIES = "memory_plugin.capabilities."
-_OF_THE_STORE = ("remember", "recall", "search_references", "forget", "unforget", "indexed", "import_records", "export")
+_OF_THE_STORE = (
+    "remember", "remember_many", "recall", "search_references", "forget", "unforget", "indexed",
+    "import_records", "export",
+)  # fmt: skip
 
 _PREFIXES = {"memories.items": "store"}
 """What is not called by its place in the store."""
 
 GEN_AI: Mapping[str, str] = {
     "remember": "upsert_memory",
+    "remember_many": "upsert_memory",
     "memories.remember": "upsert_memory",
+    "memories.remember_many": "upsert_memory",
     "store.put": "upsert_memory",
     "unforget": "update_memory",
     "memories.undo": "update_memory",
@@ -289,6 +294,12 @@ def _tell_memory(instruments: Any, operation: Operation, _: Sequence[Any], item:
     instruments.memories.add(1, {"status": str(item.status)})
 
 
+def _tell_memories(instruments: Any, operation: Operation, _: Sequence[Any], items: Any) -> None:
+    operation.span.set_attribute("gen_ai.memory.record.count", len(items))
+    for status, number in Counter(str(getattr(item, "status", "refused")) for item in items).items():
+        instruments.memories.add(number, {"status": status})
+
+
 def _tell_checkpoint(instruments: Any, operation: Operation, args: Sequence[Any], result: Any) -> None:
     if result.base is None:  # it was stored already, or what it builds on is gone: nothing was written
         return
@@ -326,6 +337,8 @@ _TELL: Mapping[str, _Tell] = {
     "references.search": _tell_hits,
     "remember": _tell_memory,
     "memories.remember": _tell_memory,
+    "remember_many": _tell_memories,
+    "memories.remember_many": _tell_memories,
     "checkpoints.put": _tell_checkpoint,
     "conversations.append": _tell_messages,
     "store.put": _tell_items,

@@ -110,6 +110,13 @@ async def test_operations_on_memories_have_the_names_of_the_conventions(store: M
     assert attributes_of(recorded.operation("remember"))["memory_plugin.tenant"] == store.tenant
 
 
+async def test_many_facts_at_once_are_one_operation_that_counts_them(store: Memory, recorded: Recorded) -> None:
+    await store.remember_many(["Alice prefers tea", "Bob prefers milk"], user_id="alice")
+    (span,) = [span for span in recorded.spans if is_operation(span)]
+    assert attributes_of(span)["gen_ai.operation.name"] == "upsert_memory"
+    assert attributes_of(span)["gen_ai.memory.record.count"] == 2
+
+
 async def test_a_statement_has_what_the_conventions_for_databases_ask(store: Memory, recorded: Recorded) -> None:
     await Writer(store.checkpointer).put(messages=said("a"))
     (span,) = recorded.statements(recorded.operation("checkpoints.put"))
