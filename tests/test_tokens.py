@@ -130,7 +130,7 @@ async def test_tenants_share_the_pool_and_nothing_else(database_url: str) -> Non
         other = core.for_tenant("other")
         await core.remember("Alice drinks tea")
         await other.remember("Alice drinks coffee", user_id="alice")
-        assert other.database is core.database
+        assert other.database.engine is core.database.engine
         assert other.user_id is None
         assert [hit.text for hit in await core.recall("drinks")] == ["Alice drinks tea"]
         assert [hit.text for hit in await other.recall("drinks", user_id="alice")] == ["Alice drinks coffee"]

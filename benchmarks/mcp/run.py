@@ -84,7 +84,7 @@ async def _filled(plan: Plan, url: str, corpus: Corpus) -> list[Fact]:
     async with MemoryCore.open(url, settings=Settings(tenant=_TENANT)) as core:
         filled = await fill(core, _TENANT, corpus, plan.memories, lambda _: None)
         await core.spaces.tend()
-        await core.database.execute("VACUUM ANALYZE")
+        await core.database.as_login().execute("VACUUM ANALYZE")
     return [Fact(place, text, corpus.question(text)) for place, text in enumerate(filled.texts)]
 
 

@@ -100,11 +100,11 @@ async def _measure(plan: Plan, url: str, step: Step) -> list[Row]:
             core = await stack.enter_async_context(MemoryCore.open(url, settings=settings))
             words = await stack.enter_async_context(MemoryCore.open(url, settings=settings, embeddings="none"))
             if not place:
-                again = await without_indexes(core.database)
+                again = await without_indexes(core.database.as_login())
             filled = await fill(core, settings.tenant, corpus, size, step)
             tenants.append(_Measured(filled, core, words))
         await _others(plan, tenants[-1], step)
-        database = tenants[-1].core.database
+        database = tenants[-1].core.database.as_login()
         step("indexes")
         for statement in again:
             await database.execute(statement)
@@ -118,7 +118,7 @@ async def _measure(plan: Plan, url: str, step: Step) -> list[Row]:
 async def _others(plan: Plan, largest: _Measured, step: Step) -> None:
     filled = sum(plan.sizes)
     for number in range((plan.rows - filled) // plan.sizes[-1]):
-        await copy(largest.core.database, largest.filled.tenant, f"other-{number}")
+        await copy(largest.core.database.as_login(), largest.filled.tenant, f"other-{number}")
         step(f"other tenants: {(number + 1) * plan.sizes[-1]:,} memories")
 
 

@@ -142,7 +142,7 @@ async def _search(server: Server, chunks: int, questions: int, step: Step) -> di
                 folder, on_progress=lambda progress: step("storing", progress.done, progress.total or 0)
             )
             await memory.indexed()
-            await memory.database.execute("ANALYZE")
+            await memory.database.as_login().execute("ANALYZE")
             times = await search_times(memory, questions, step)
             stored = await memory.database.fetchval("SELECT count(*) FROM memory.chunks")
     return {"chunks": stored, "p50": percentile(times, 0.5), "p95": percentile(times, 0.95)}
