@@ -180,11 +180,15 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigurationError(
             f"Nothing can listen on {host} port {port} ({error.strerror}): choose another --port, or --port 0 for any."
         ) from error
+    # asyncio does so only for a socket that names its protocol, which this one does not; connections inherit it.
+    # Without, the second half of an answer waits for the client to acknowledge the first: 40 ms on Linux.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 async def serve_http(

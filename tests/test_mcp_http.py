@@ -21,7 +21,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import create_mcp_http_client, streamable_http_client
 
 from mcp_server.guard import security_of
-from mcp_server.http import MAX_BODY
+from mcp_server.http import MAX_BODY, listen
 from mcp_server.limits import Buckets
 from mcp_server.settings import OAuthSettings, ServerSettings, parse
 from memory_plugin.core import MemoryCore
@@ -343,3 +343,19 @@ async def test_two_workers_behind_a_plain_proxy_are_one_server(database_url: str
                 for _ in range(3):
                     found = await alice.call_tool("recall", {"query": f"{era} days"})
                     assert f"Ben in {era} days" in str(found.structured_content)
+
+
+async def test_what_is_answered_is_sent_at_once() -> None:
+    """An answer goes out in two parts: the second must not wait for the first to be acknowledged."""
+    listening = listen("127.0.0.1", 0)
+    accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken = writer.get_extra_info("socket")
+        accepted.set_result(taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async with await asyncio.start_server(connected, sock=listening):
+        _, writer = await asyncio.open_connection(*listening.getsockname())
+        assert await accepted == 1
+        writer.close()
