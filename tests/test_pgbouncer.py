@@ -243,5 +243,17 @@ async def test_a_login_with_a_tenant_of_its_own_needs_no_transaction(
         assert len(sent) == 1
 
 
+async def test_a_role_that_is_not_there_is_done_without(
+    pooled_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("memory_plugin.db.connect.APP_ROLE", "nobody_has_such_a_role")
+    for url in (pooled_url, database_url):
+        caplog.clear()
+        async with opened(url, "two") as (two, _):
+            assert await two.database.fetchval("SELECT current_user") == "postgres"
+            await two.remember("of two", user_id="u")
+        assert "Row security does not hold" in caplog.text
+
+
 def database_of(url: str) -> str:
     return urlsplit(url).path.lstrip("/")

@@ -230,6 +230,21 @@ async def test_another_tenant_on_the_same_connection_takes_one_round_trip_more(d
         assert await memory.database.fetchval("SELECT current_setting('memory.tenant')") == "default"
 
 
+async def test_tenants_get_back_the_connections_that_know_them(memory: Memory) -> None:
+    """Two connections, two tenants in turns: nobody is told anything after the first time."""
+    other = memory.for_tenant("other").database
+    async with memory.database.raw() as mine, other.raw() as theirs:
+        pids = {mine.get_server_pid(), theirs.get_server_pid()}
+    taken = []
+    for _turn in range(3):
+        async with memory.database.raw() as mine:
+            taken.append(("mine", mine.get_server_pid()))
+        async with other.raw() as theirs:
+            taken.append(("theirs", theirs.get_server_pid()))
+    assert len(set(taken)) == 2
+    assert {pid for _, pid in taken} == pids
+
+
 async def test_a_transaction_holds_the_rows_of_several_tenants(memory: Memory) -> None:
     other = memory.for_tenant("other")
     async with memory.transaction():

@@ -180,9 +180,7 @@ class Connections:
                 connection = await self._open(_NamedConnection, startup_settings(self.role, tenant))
             except asyncpg.PostgresError as error:
                 if is_about_role(error, self.role):
-                    raise RoleUnavailableError(
-                        f"{self._target} lets this login not work as the role {self.role}: {error}."
-                    ) from error
+                    raise self._without_role(error) from error
                 if tenant is None or not is_refused_by_pooler(error):
                     raise
                 self._are_shared = True
@@ -255,6 +253,8 @@ class Connections:
 
     def translated(self, error: BaseException, progress: Progress) -> MemoryPluginError:
         """The error of ours; where it tells of a pooler that loses prepared statements, they are given up."""
+        if isinstance(error, asyncpg.PostgresError) and is_about_role(error, self.role):
+            return self._without_role(error)  # behind a pooler a transaction asks for it
         translated = translate(error, target=self._target, progress=progress)
         if isinstance(translated, DatabaseUnavailableError) and translated.sqlstate in POOLER_STATES:
             # the statement was not run: without names it can be, on new connections
@@ -263,6 +263,11 @@ class Connections:
                 self.pool.retire()
             self._arguments["statement_cache_size"] = 0
         return translated
+
+    def _without_role(self, error: asyncpg.PostgresError) -> RoleUnavailableError:
+        return RoleUnavailableError(
+            f"{self._target} does not let this login work as the role {self.role}: {error}.", sqlstate=error.sqlstate
+        )
 
     async def close(self) -> None:
         """Close every connection; what is in use when it comes back."""
@@ -300,7 +305,7 @@ class Borrowed:
 
     async def __aenter__(self) -> Connection:
         pool = self._connections.pool
-        entry = pool.take() if pool is not None else None
+        entry = pool.take(self._tenant) if pool is not None else None
         if entry is None:
             self._lease = await self._connections.borrow(self._patience, self._tenant)
         else:

@@ -44,11 +44,15 @@ class LoopPool(Pool):
 
     # -- without awaiting
 
-    def take(self) -> ConnectionPoolEntry | None:
-        """An idle connection that is open as far as the client knows; None where there is none."""
+    def take(self, tenant: str | None = None) -> ConnectionPoolEntry | None:
+        """An idle connection that is open as far as the client knows; None where there is none.
+
+        Args:
+            tenant: one whose session sees this tenant's rows already is taken before others.
+        """
         idle = self._idle
         while idle:
-            entry = idle.pop()
+            entry = idle.pop(_place_of(tenant, idle))
             if _is_open(entry):
                 return entry
             self._made -= 1
@@ -185,6 +189,14 @@ class LoopPool(Pool):
     def waiting(self) -> int:
         """Callers in line for a connection."""
         return sum(not turn.done() for turn in list(self._line))
+
+
+def _place_of(tenant: str | None, idle: list[ConnectionPoolEntry]) -> int:
+    """The place of the latest connection that was told this tenant; of the latest where none was."""
+    for place in range(len(idle) - 1, -1, -1):
+        if getattr(idle[place].driver_connection, "tenant", None) == tenant:
+            return place
+    return -1
 
 
 def _driver(entry: ConnectionPoolEntry) -> Any:
