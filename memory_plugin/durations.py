@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-_SHORT = re.compile(r"\s*(\d{1,9}(?:\.\d{1,6})?)\s*([smhdw]?)\s*\Z", re.ASCII | re.IGNORECASE)
+_SHORT = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhdw]?)\Z", re.ASCII | re.IGNORECASE)
 _ISO = re.compile(
-    r"\s*P(?=.)(?:(\d{1,6})W)?(?:(\d{1,6})D)?(?:T(?=.)(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9}(?:\.\d{1,6})?)S)?)?\s*\Z",
+    r"P(?=.)(?:(\d{1,6})W)?(?:(\d{1,6})D)?(?:T(?=.)(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9}(?:\.\d{1,6})?)S)?)?\Z",
     re.ASCII | re.IGNORECASE,
 )
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -19,10 +19,10 @@ def duration(text: str) -> timedelta:
     Raises:
         ValueError: it names none, or none above zero and up to 100 years.
     """
-    span = None
-    if short := _SHORT.match(text):
+    span, bare = None, text.strip()
+    if short := _SHORT.match(bare):
         span = timedelta(**{_UNITS[short[2].lower()]: float(short[1])})
-    elif iso := _ISO.match(text):
+    elif iso := _ISO.match(bare):
         weeks, days, hours, minutes, seconds = (float(part or 0) for part in iso.groups())
         span = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
     if span is None:

@@ -41,7 +41,7 @@ _CONNECTION = re.compile(
 _PLACEHOLDER = re.compile(
     r"""(?:[*x•.\-_\#?X]{3,}|[$%{\[<(].*|.*[}>%]|(?:your|my|our|some|the|an?|example|insert|put)[_-].*|.*[_-]here
     |change[_-]?me|redacted|placeholder|(?:os\.|process\.|self\.|settings\.|config|env|getenv|get_|read_|input\().*
-    |[\w.]+[(\[].*|[a-z_]*(?:password|passwd|passphrase)[a-z_]*)\Z""",
+    |[\w.]+[(\[].*|(?=[a-z_]*\Z).*?(?:password|passwd|passphrase).*)\Z""",
     re.IGNORECASE | re.VERBOSE,
 )
 _NO_SECRET = re.compile(r"(?:\d{1,4}[-/.:]\d{1,2}(?:[-/.:]\d{1,4})?|https?://.*|[a-z]+://.*|/.*|~/.*|[A-Za-z]:\\.*)\Z")
