@@ -233,10 +233,3 @@ async def test_a_model_is_told_over_mcp_and_as_an_agent(memory: Memory) -> None:
         assert HIDDEN not in text
     assert answer.is_error
     assert (await memory.memories.list()).items == []
-
-
-def test_what_nearly_is_a_placeholder_takes_no_longer_than_it_is_long() -> None:
-    """One that stops being one at its end was read anew from each of its beginnings."""
-    began = time.process_time()
-    find_secrets("password: " + "passwd" * 4_000 + "1")
-    assert time.process_time() - began < 1
