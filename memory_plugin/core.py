@@ -166,11 +166,9 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
             bridge.stop()
 
     async def _connect(self, stack: AsyncExitStack) -> None:
-        from memory_plugin.backup.majors import refuse_other_major
         from memory_plugin.db.connect import open_database
         from memory_plugin.db.migrate import ensure_schema
 
-        refuse_other_major(self._url, self.settings)
         self.database = await stack.enter_async_context(
             open_database(self._url, settings=self.settings, tenant=self.tenant)
         )

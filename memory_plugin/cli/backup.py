@@ -115,11 +115,9 @@ def _with_database(
     session: Session, doing: str, work: Callable[[Database, Callable[[str], None]], Awaitable[Manifest]]
 ) -> Manifest:
     async def opened() -> Manifest:
-        from memory_plugin.backup.majors import refuse_other_major
         from memory_plugin.db.connect import open_database
 
         settings = session.settings()
-        refuse_other_major(None, settings)
         with _telling(session.output, doing) as tell:
             async with open_database(settings=settings) as database:
                 return await work(database, tell)

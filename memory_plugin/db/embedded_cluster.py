@@ -206,8 +206,9 @@ class Cluster:
             return
         if version != MAJOR:
             raise EmbeddedDatabaseError(
-                f"{self.data_dir} was made by PostgreSQL {version}, and PostgreSQL {MAJOR} cannot read it: "
-                f"choose a new directory, and bring the data over with pg_dump {version} if you need it."
+                f"{self.data_dir} was made by PostgreSQL {version}, and this installation has PostgreSQL {MAJOR}: run "
+                "`memory-plugin backup FILE` with the installation that made it, then `memory-plugin --data-dir "
+                "NEW_DIRECTORY restore FILE` with this one."
             )
 
     def _initialise(self) -> None:
