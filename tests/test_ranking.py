@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from memory_plugin.capabilities.passages import MEMORY, MESSAGE, Candidate
@@ -172,6 +172,9 @@ def test_the_order_is_that_of_the_sums_and_the_same_each_time(candidates: list[C
 
 
 @given(candidates_of_any_kind)
+@example(
+    [fact(0.0), fact(1.0), said(3, 5e-324, asks=False, dated=True)]
+)  # beside the fact nothing is left of its words
 def test_messages_and_facts_share_one_scale(candidates: list[Candidate]) -> None:
     """The best message counts what it, or another, would by words and meaning alone: never more than 1."""
     ranked = fuse(candidates, without("fact"), read_question("When did I go?"))

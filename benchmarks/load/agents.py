@@ -100,13 +100,15 @@ class Agent:
                         await self._turn(desk)
 
     async def _turn(self, desk: _Desk) -> None:
+        is_long = False
         with self._measured.timed("agent turn"):
-            if await desk.turn() >= 2 * TURNS:
-                desk.seat = self._everybody.end(desk.seat)
+            is_long = await desk.turn() >= 2 * TURNS
         for name, often in BESIDE.items():
             if self._chance.random() < often / 10 and not self.is_over:
                 with self._measured.timed(name):
                     await desk.do(name)
+        if is_long:  # only now: the one that takes its place has no messages yet
+            desk.seat = self._everybody.end(desk.seat)
         self.turns += 1
 
 

@@ -206,9 +206,9 @@ def _show(
 
 def _tell(output: Output, client: Client, place: Place, wanted: Wanted, change: Change) -> None:
     if change.action == "unchanged":
-        output.line(f"{change.path} has this server already: nothing was changed.")
+        output.raw(f"{change.path} has this server already: nothing was changed.")
     else:
-        output.line(f"{change.action.capitalize()} {change.path}.")
+        output.raw(f"{change.action.capitalize()} {change.path}.")
     if change.backup is not None:
         output.note(f"What it said before is in {change.backup}.")
     _say_variables(output, client, place, wanted)

@@ -10,6 +10,7 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import lru_cache, partial
 from typing import Any, Self, TypeVar
 
 import asyncpg
@@ -35,6 +36,9 @@ Record = asyncpg.Record
 T = TypeVar("T")
 
 RETRY_SECONDS = 10.0
+
+_STATEMENTS = 1024
+"""Statements whose text is kept, once for the stores of all tenants; as many as a connection keeps prepared."""
 
 _IN_THE_WAY = {"40001", "23505"}
 """What a repeated write runs into where the first one's work came in between: the next attempt sees it."""
@@ -73,6 +77,7 @@ class Database:
         self.tenant = tenant
         self.schema = schema
         self._quoted = quote_schema(schema)
+        self._in_schema = lru_cache(_STATEMENTS)(partial(_in_schema, self._quoted, is_whole=tenant is None))
         self._target = hide_secrets(self.url)
         self._retry_seconds = retry_seconds
         self._connections = Connections(
@@ -105,8 +110,7 @@ class Database:
         tenant's rows: conditions on a view may use any index, those on a table under row security only
         such as tell nothing of what they compare, which leaves out `@>`, `@@` and arrays.
         """
-        seen = f"{self._quoted}." if self.tenant is None else f"{self._quoted}.seen_"
-        return statement.replace("{seen}", seen).replace("{s}", self._quoted)
+        return self._in_schema(statement)
 
     @property
     def prepares(self) -> bool:
@@ -331,6 +335,11 @@ class Database:
     async def close(self) -> None:
         """Close every connection; closing again does nothing."""
         await self._connections.close()
+
+
+def _in_schema(schema: str, statement: str, *, is_whole: bool) -> str:
+    seen = f"{schema}." if is_whole else f"{schema}.seen_"
+    return statement.replace("{seen}", seen).replace("{s}", schema)
 
 
 def _may_repeat(failed: DatabaseError, lost: OutcomeUnknownError | None, repeat: Repeat) -> bool:

@@ -123,9 +123,9 @@ def _messages(candidates: Sequence[Candidate], common: _Scale, weights: Weights,
     best = max((each.score for each in scored), default=0.0)
     hits = [each.candidate for each in scored]
     alone = max(((words or 0.0) + (meaning or 0.0) for words, meaning in common.both(hits, weights)), default=0.0)
-    if best <= 0 or alone <= 0:
+    if best <= 0:
         return scored
-    factor = alone / best
+    factor = alone / best if alone > 0 else min(1.0, 1.0 / best)
     return [Scored(each.candidate, each.score * factor, each.signals, factor) for each in scored]
 
 
