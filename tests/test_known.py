@@ -92,7 +92,8 @@ def test_a_thread_that_is_reset_knows_nothing() -> None:
 def test_one_limit_holds_for_all_who_share_it() -> None:
     """Tenants of one process: what is known of the threads of one makes room for those of another."""
     kept: Kept = OrderedDict()
-    one, other = KnownMessages(1, kept), KnownMessages(1, kept)
+    limit = 1 << 24
+    one, other = KnownMessages(limit, kept), KnownMessages(limit, kept)
     first = one.thread("t")
     assert other.thread("t") is not first and one.thread("t") is first
     one.clear()
@@ -100,3 +101,13 @@ def test_one_limit_holds_for_all_who_share_it() -> None:
     for number in range(MAX_THREADS + 10):
         (one, other)[number % 2].thread(str(number))
     assert len(kept) == MAX_THREADS
+
+
+def test_checkpoints_of_a_thread_count_towards_the_limit() -> None:
+    kept: Kept = OrderedDict()
+    known = KnownMessages(1_000_000, kept)
+    for number in range(640):
+        thread = known.thread(f"t{number // 64}")
+        thread.remember("", f"c{number}", remembered(number))
+    assert len(kept) < 10
+    assert sum(each.footprint for each in kept.values()) <= 1_000_000 + thread.footprint

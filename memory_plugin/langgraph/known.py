@@ -33,6 +33,9 @@ _owners = itertools.count()
 MAX_CHECKPOINTS = 64
 """Checkpoints remembered of one thread."""
 
+# bytes, as measured: a thread of which nothing is known, a checkpoint with its versions and ranges, a place in a list
+_THREAD, _CHECKPOINT, _REFERENCE = 1000, 1700, 8
+
 MAX_VIEWS = 16
 """Message lists remembered of one thread."""
 
@@ -185,7 +188,7 @@ class KnownThread:
     rows: dict[int, Entry] = field(default_factory=dict)
     """By number of the row."""
     size: int = 0
-    """Bytes of all of them, about."""
+    """Bytes of all of them, about; `footprint` has the rest too."""
     held: Held | None = None
     """Messages that are all here, whole."""
     views: OrderedDict[tuple[str, str], View] = field(default_factory=OrderedDict)
@@ -201,6 +204,13 @@ class KnownThread:
     generation: int = 0
     """Grows with each `reset`: entries of before are no rows any more."""
     _index: dict[Key, list[Entry]] = field(default_factory=dict)
+
+    @property
+    def footprint(self) -> int:
+        """Bytes of all that is known, about."""
+        lists = sum(len(view.entries) for view in self.views.values())
+        rest = _CHECKPOINT * len(self.checkpoints) + 2 * _REFERENCE * lists + len(self.buffer or "")
+        return _THREAD + self.size + rest
 
     def learn(self, entries: Sequence[Entry], first: int, proof: UUID | None) -> None:
         """These messages are the rows from `first` on, the last of which has this id."""
@@ -342,10 +352,10 @@ class KnownMessages:
                 self.forget(key[1])
 
     def _shrink(self) -> None:
-        total = sum(known.size for known in list(self._kept.values()))  # other threads may add some meanwhile
+        total = sum(known.footprint for known in list(self._kept.values()))  # other threads may add some meanwhile
         while len(self._kept) > 1 and (total > self.limit or len(self._kept) > MAX_THREADS):
             _, dropped = self._kept.popitem(last=False)
-            total -= dropped.size
+            total -= dropped.footprint
 
 
 class KnownInside(KnownMessages):
