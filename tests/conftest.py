@@ -144,6 +144,7 @@ async def core(database_url: str) -> AsyncIterator[MemoryCore]:
     async with MemoryCore.open(database_url, embeddings=False) as opened:
         yield opened
         await opened._indexer.stop()  # it may hold a connection for good reason
+        await opened._shared.stop()  # and so may those of other tenants
         assert opened.database.engine.pool.checkedout() == 0, "a connection was not given back"  # type: ignore[attr-defined]
 
 
