@@ -16,23 +16,14 @@ import pytest
 from memory_plugin.core import MemoryCore
 from tests import outside_tools
 from tests.http_server import own_database
+from tests.test_mcp_tools import TOOLS as ALL_BUT_ADDING
 from tests.test_mcp_transports import ROOT, environment, http_server
 
 pytestmark = pytest.mark.outside
 
 ERAS = ("legacy", "modern")
 TRANSPORTS = ("stdio", "http")
-TOOLS = {
-    "recall",
-    "remember",
-    "search_references",
-    "read_item",
-    "forget",
-    "conversations",
-    "update_working_memory",
-    "settings",
-    "add_reference",
-}
+TOOLS = ALL_BUT_ADDING | {"add_reference"}
 
 
 @dataclass

@@ -29,7 +29,7 @@ from memory_plugin.capabilities.memory_values import (
     write_cursor,
 )
 from memory_plugin.capabilities.memory_writes import LIVE, OPEN_LIVE, MemoryWrites, fill
-from memory_plugin.db.database import Database, Repeat
+from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.db.joined import together
 from memory_plugin.errors import ConflictError, InvalidInputError, MemoryPluginError, OutcomeUnknownError
 from memory_plugin.types import MemoryItem, MemoryScope, Page, SecretsPolicy, Source, Trust, uuid7
@@ -203,8 +203,7 @@ class Memories:
                 raise
             for row in rows:
                 place, fact = batch[row["place"] - 1]
-                item = memory_of(row)
-                answers[place] = replace(item, findings=fact.findings) if fact.findings else item
+                answers[place] = _answer(row, fact)
         return answers
 
     async def _store_and_look(self, fact: Fact, find: FindNear) -> tuple[MemoryItem, list[Near]]:
@@ -227,22 +226,10 @@ class Memories:
             fact.is_named,
             row_id,
             uuid7(),
-            fact.content,
-            fact.digest,
-            fact.value,
-            fact.user_id,
-            fact.thread_id,
-            fact.agent_id,
-            fact.metadata,
-            fact.source,
-            fact.importance,
-            fact.trust,
-            fact.valid_from,
-            fact.valid_to,
+            *fact.columns,
             made=(self._made, row_id),
         )
-        item = memory_of(rows[0])
-        return replace(item, findings=fact.findings) if fact.findings else item
+        return _answer(rows[0], fact)
 
     async def get(self, item_id: UUID | str, *, as_of: datetime | None = None) -> MemoryItem:
         """The memory as it is now, or as it was known at a time.
@@ -388,6 +375,12 @@ class Memories:
     async def sweep_expired(self) -> int:
         """Erase the memories whose lifetime is over; how many there were."""
         return await self.items.sweep_expired()
+
+
+def _answer(row: Record, fact: Fact) -> MemoryItem:
+    """The item that was stored, with what the screen found in it."""
+    item = memory_of(row)
+    return replace(item, findings=fact.findings) if fact.findings else item
 
 
 async def _found(find: FindNear, fact: Fact) -> list[Near]:

@@ -52,6 +52,24 @@ class Fact:
     valid_to: datetime | None
     findings: tuple[Finding, ...]
 
+    @property
+    def columns(self) -> tuple[Any, ...]:
+        """What its row says, in the order in which the statements take it after the row's place and ids."""
+        return (
+            self.content,
+            self.digest,
+            self.value,
+            self.user_id,
+            self.thread_id,
+            self.agent_id,
+            self.metadata,
+            self.source,
+            self.importance,
+            self.trust,
+            self.valid_from,
+            self.valid_to,
+        )
+
 
 class NewFact(TypedDict, total=False):
     """A fact for `remember_many`: its content, and whatever else `remember` takes about a fact."""

@@ -180,8 +180,8 @@ class Passages:
 
         Until then the planner takes a tenant for a single row, and reads all of it for every hit.
         """
+        owner = self._database.as_login()  # anybody else is refused in silence
         for row in await self._database.fetch(self._database.sql(_UNCOUNTED), repeat=Repeat.READ):
-            owner = self._database.as_login()  # anybody else is refused in silence
             await owner.execute(owner.sql(f"ANALYZE {{s}}.{row['relname']}"))
         self._counted = True
 

@@ -45,6 +45,11 @@ TABLES = (
 )
 VIEWS = ("conversation_messages", "conversation_tool_calls", "conversation_turns")
 
+# Under row security a condition whose operator might tell what it compared, as @>, @@ and those of arrays, is tried on
+# the tenant's rows only after all of them were read. A view of them takes it to the index; it looks with the rights
+# of the owner, and compares the tenant itself. It must not be one that PostgreSQL calls a security barrier.
+SEEN_TABLES = ("checkpoints", "conversations", "memories", "passages")
+
 # Every table is changed, while other sessions may use them in any order. Whoever waits for one lock with another in
 # hand gives all of them back before the server would call it a deadlock and end somebody's statement.
 LOCKS = """
@@ -95,14 +100,14 @@ BEGIN
         END;
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO memory_app', current_schema());
-    FOREACH name IN ARRAY array[$TABLES, 'seen_checkpoints', 'seen_conversations', 'seen_memories', 'seen_passages'] LOOP
+    FOREACH name IN ARRAY array[$TABLES] LOOP
         EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO memory_app', name);
     END LOOP;
     FOREACH name IN ARRAY array[$VIEWS] || text 'alembic_version' LOOP
         EXECUTE format('GRANT SELECT ON %I TO memory_app', name);
     END LOOP;
 END $do$
-""".replace("$TABLES", ", ".join(f"'{name}'" for name in TABLES)).replace(
+""".replace("$TABLES", ", ".join(f"'{name}'" for name in (*TABLES, *(f"seen_{name}" for name in SEEN_TABLES)))).replace(
     "$VIEWS", ", ".join(f"'{name}'" for name in VIEWS)
 )
 
@@ -440,11 +445,6 @@ BEGIN
       AND coalesce(m.superseded_at, 'infinity') = 'infinity' AND (m.expires_at IS NULL OR m.expires_at > now());
 END $body$
 """.replace("{a_term}", A_TERM)
-# Under row security a condition whose operator might tell what it compared, as @>, @@ and those of arrays, is tried on
-# the tenant's rows only after all of them were read. A view of them takes it to the index; it looks with the rights
-# of the owner, and compares the tenant itself. It must not be one that PostgreSQL calls a security barrier.
-SEEN_TABLES = ("checkpoints", "conversations", "memories", "passages")
-
 # forwards, and what takes it back (None where dropping something else does)
 STEPS: tuple[tuple[str | None, str | None], ...] = (
     (LOCKS, None),
