@@ -242,6 +242,34 @@ asyncio.run(main())
     assert out.stdout.strip() == "[] ['numpy', 'tokenizers']"
 
 
+@offline
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the memory of the process from /proc")
+def test_texts_that_were_embedded_are_not_kept() -> None:
+    """The tokenizer's library would keep each of them as one long word: 4 KB for a few sentences."""
+    program = """
+import asyncio
+from pathlib import Path
+from memory_plugin.embedding import StaticEmbedder
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4
+
+async def main():
+    embedder = StaticEmbedder(query_cache=1)
+    said = "The order was cancelled in Lyon, the invoice costs too much, and our garden is late since last week"
+    for number in range(2500):
+        await embedder.embed_query(f"{said} {said[:60]} {number}")
+        if number == 500:
+            before = resident()
+    print(resident() - before)
+
+asyncio.run(main())
+"""
+    root = Path(static.__file__).parents[2]
+    out = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert int(out.stdout) < 4000  # KB; it was 15,000
+
+
 # ---------------------------------------------------------------- the adapter
 
 

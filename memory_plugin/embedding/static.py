@@ -56,6 +56,7 @@ class StaticModel:
             # asarray drops the memmap subclass, whose every slice costs Python calls
             table = np.asarray(np.memmap(weights, dtype="<f2", mode="r", offset=offset, shape=shape))
             tokenizer = Tokenizer.from_file(str(folder / StaticEmbedder.TOKENIZER))
+            _keep_no_texts(tokenizer)
         except (OSError, ValueError, KeyError, IndexError, TypeError) as exc:
             raise _no_static_model(f"its model files cannot be read ({reason_of(exc)})") from exc
         if tokenizer.get_vocab_size() > len(table):
@@ -169,6 +170,16 @@ class StaticEmbedder:
         if _static_model is not None:
             return _static_model.embed(texts)
         return _small_model.embed(texts) if self.sparing and _small_model is not None else None
+
+
+def _keep_no_texts(tokenizer: Tokenizer) -> None:
+    """Turn off the library's memory of words: a text without its own splitting is one word to it.
+
+    It would keep 10,000 of them for each of its threads, 4 KB each for a few sentences, and is no faster for it.
+    """
+    resize = getattr(tokenizer.model, "_resize_cache", None)  # not one of the public names
+    if resize is not None:
+        resize(0)
 
 
 _static_model: StaticModel | None = None
