@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 from memory_plugin.capabilities.memory_filters import filter_condition, prefix_condition
 from memory_plugin.capabilities.passages import CANDIDATES, MEMORY, MESSAGE, REFERENCE, Scope
-from memory_plugin.embedding.names import strip_names
 from memory_plugin.errors import EmbeddingError, InvalidInputError
-from memory_plugin.ranking import Question, Reranker, Scored, Weights, fuse, read_question, reranked
-from memory_plugin.ranking.periods import periods_of
-from memory_plugin.ranking.question import TIME_WORDS, possible_names
+from memory_plugin.ranking import Reranker, Scored, Weights, fuse, reranked
 from memory_plugin.ranking.rerank import DEPTH
+from memory_plugin.searching import Search
 from memory_plugin.types import HIT_KINDS, Hit, HitKind, Hits, MemoryItem, Message
 from memory_plugin.validation import (
     MAX_QUERY,
@@ -34,7 +31,7 @@ from memory_plugin.validation import (
 if TYPE_CHECKING:
     from memory_plugin.capabilities.conversations import Conversations
     from memory_plugin.capabilities.memories import Memories
-    from memory_plugin.capabilities.passages import Passages, Reading
+    from memory_plugin.capabilities.passages import Passages
     from memory_plugin.capabilities.references import ReferenceRow, References
 
 K = TypeVar("K")
@@ -45,8 +42,8 @@ KINDS: Final = (MEMORY, MESSAGE, REFERENCE)
 KIND_NUMBERS: Final[Mapping[str, int]] = {"memory": MEMORY, "message": MESSAGE, "reference": REFERENCE}
 
 
-SURROUNDINGS: Final = 2
-"""Messages before and after a nominated one that are looked at with it."""
+SPARE: Final = 4
+"""Hits that are read beyond those asked for, in case some fall out."""
 
 
 class Recall:
@@ -102,64 +99,16 @@ class Recall:
         if not text.strip() or size == 0 or not numbers:
             return Hits()
         chosen = weights or self._weights
-        reading = await self._read(text, numbers, scope)
-        question, plain = await self._understood(text, numbers, scope, reading)
-        vector, words_only = await self._embed(plain, reading)
-        candidates = await self._passages.search(
-            words=text,
-            vector=vector,
-            kinds=numbers,
-            scope=scope,
-            conditions=conditions,
-            limit=max(CANDIDATES, 2 * size),
-            surroundings=SURROUNDINGS if MESSAGE in numbers else 0,
-            time_words=await self._passages.time_words(TIME_WORDS) if question.asks_when else None,
-            reading=reading,
-        )
+        search = Search(self._passages, text, numbers, scope, conditions, max(CANDIDATES, 2 * size))
+        candidates = await search.run()
+        self.embedding_error = search.embedding_error
+        question, words_only = search.question, search.words_only
         ranked = [each for each in fuse(candidates, chosen, question) if each.score > 0]
         wanted = size if rerank is None else max(size, DEPTH)
-        hits = await self._hits(ranked, wanted, scope.as_of, chosen)
+        hits = await self._hits(ranked, wanted, scope.as_of, chosen, explain=explain)
         if rerank is not None:
             hits = (await reranked(rerank, text, hits))[:size]
-        return Hits(hits if explain else map(_without_silence, hits), words_only=words_only)
-
-    async def _read(self, text: str, kinds: Sequence[int], scope: Scope) -> Reading:
-        """What the index knows of the question, once everything that was written is in it."""
-        asked_for = possible_names(text) if MESSAGE in kinds else []
-        reading = await self._passages.read(text, kinds, scope=scope, asked_for=asked_for)
-        if reading.is_pending:
-            await self._passages.catch_up()
-            reading = await self._passages.read(text, kinds, scope=scope, asked_for=asked_for)
-        return reading
-
-    async def _understood(
-        self, text: str, kinds: Sequence[int], scope: Scope, reading: Reading
-    ) -> tuple[Question, str]:
-        """The question with its cues, and its text without the names of those who speak in the scope.
-
-        A name pulls in all that mentions the name, whatever the question was; who spoke is a signal
-        of its own.
-        """
-        if MESSAGE not in kinds:
-            return read_question(text), text
-        names = reading.speakers
-        periods = await periods_of(text, scope.as_of or datetime.now(UTC))
-        plain = strip_names(text, {*names.keys(), *names.values()}) if names else text
-        return read_question(text, speakers=list(names), periods=periods), plain
-
-    async def _embed(self, text: str, reading: Reading) -> tuple[list[float] | None, str | None]:
-        """The query's vector, or None and why words alone must do."""
-        if self._passages.embedder is None:
-            return None, "This store has no embedder."
-        try:
-            if reading.is_waiting:
-                await self._passages.fill_at_once()
-            vector = await self._passages.embed_query(text)
-        except EmbeddingError as error:
-            self.embedding_error = error
-            return None, str(error)
-        self.embedding_error = None
-        return vector, None if vector is not None else "The embedder knows no word of the query."
+        return Hits(hits, words_only=words_only)
 
     def _conditions(
         self,
@@ -192,65 +141,100 @@ class Recall:
             conditions[REFERENCE] = _exists("documents m", "m.id = p.document_id", reference.condition())
         return {kind: condition for kind, condition in conditions.items() if kind in kinds}
 
-    async def _hits(self, ranked: Sequence[Scored], size: int, as_of: datetime | None, weights: Weights) -> list[Hit]:
+    async def _hits(
+        self, ranked: Sequence[Scored], size: int, as_of: datetime | None, weights: Weights, *, explain: bool
+    ) -> list[Hit]:
         """The first `size` with everything a person wants to know about them.
 
-        More are read than asked for: what expired, or repeats a message, falls out here.
+        More are read than asked for: what expired, or repeats a message, falls out here, and importance, which only
+        the rows know, changes the order.
         """
-        wanted = ranked[: 2 * size + 8]
-        ids = {kind: [each.candidate.id for each in wanted if each.candidate.kind == kind] for kind in KINDS}
-        places = [
-            (str(each.candidate.thread_id), int(each.candidate.seq or 0))
-            for each in wanted
-            if each.candidate.kind == MESSAGE
-        ]
-        memories, messages, references = await asyncio.gather(
-            _unless_empty(self._memories.hydrate, ids[MEMORY]),
-            _unless_empty(self._conversations.hydrate, places),
-            _unless_empty(self._references.hydrate, ids[REFERENCE]),
-        )
-        hits: list[Hit] = []
-        said: dict[tuple[str | None, str], int] = {}
-        for each in wanted:
-            hit = _hit(each, memories, messages, references, as_of, weights)
-            if hit is None:
-                continue
-            if hit.kind == "message" and hit.message_id:
-                # of an edited message the newest version stays, in the better place of the two
-                earlier = said.get((hit.thread_id, hit.message_id))
-                if earlier is not None:
-                    if (hit.at or _EPOCH) > (hits[earlier].at or _EPOCH):
-                        hits[earlier] = hit
-                    continue
-                said[(hit.thread_id, hit.message_id)] = len(hits)
-            hits.append(hit)
-        hits.sort(key=lambda hit: -hit.score)
-        return hits[:size]
+        hits = _Found(as_of, weights, explain=explain)
+        start, end = 0, _first_read(ranked, size, weights)
+        while len(hits) < size and start < len(ranked):
+            some = ranked[start:end]
+            ids = {kind: [each.candidate.id for each in some if each.candidate.kind == kind] for kind in KINDS}
+            places = [
+                (str(each.candidate.thread_id), int(each.candidate.seq or 0))
+                for each in some
+                if each.candidate.kind == MESSAGE
+            ]
+            memories, messages, references = await asyncio.gather(
+                _unless_empty(self._memories.hydrate, ids[MEMORY]),
+                _unless_empty(self._conversations.hydrate, places),
+                _unless_empty(self._references.hydrate, ids[REFERENCE]),
+            )
+            for each in some:
+                hits.add(each, memories, messages, references)
+            start, end = end, end + size
+        return hits.best(size)
+
+
+def _first_read(ranked: Sequence[Scored], size: int, weights: Weights) -> int:
+    """How many to read at first: a few more than asked for, and those that importance may bring among them."""
+    least = ranked[size - 1].score - abs(weights.importance) if len(ranked) > size else 0.0
+    end = min(size + SPARE, len(ranked))
+    while end < min(2 * size + 8, len(ranked)) and ranked[end].score > least:
+        end += 1
+    return end
+
+
+class _Found:
+    """Hits as their rows come in, each message once."""
+
+    def __init__(self, as_of: datetime | None, weights: Weights, *, explain: bool) -> None:
+        self._as_of = as_of
+        self._weights = weights
+        self._explain = explain
+        self._hits: list[Hit] = []
+        self._said: dict[tuple[str | None, str], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._hits)
+
+    def add(
+        self,
+        scored: Scored,
+        memories: Mapping[UUID, MemoryItem],
+        messages: Mapping[tuple[str, int], Message],
+        references: Mapping[UUID, ReferenceRow],
+    ) -> None:
+        """Take a candidate, if what was read has its row and the row is to be seen."""
+        candidate = scored.candidate
+        if candidate.kind == MEMORY:
+            item = memories.get(candidate.id)
+            # the row has the last word: the index may have been made while the fact was superseded
+            if item is not None and _is_current(item, self._as_of):
+                importance = self._weights.importance * (item.importance - 0.5)
+                self._hits.append(_memory_hit(scored, item, self._parts({**scored.parts, "importance": importance})))
+        elif candidate.kind == MESSAGE:
+            message = messages.get((str(candidate.thread_id), int(candidate.seq or 0)))
+            if message is not None:
+                self._add_message(_message_hit(scored, message, self._parts(scored.parts)))
+        elif (row := references.get(candidate.id)) is not None:
+            self._hits.append(_reference_hit(scored, row, self._parts(scored.parts)))
+
+    def _add_message(self, hit: Hit) -> None:
+        # of an edited message the newest version stays, in the better place of the two
+        earlier = self._said.get((hit.thread_id, hit.message_id)) if hit.message_id else None
+        if earlier is not None:
+            if (hit.at or _EPOCH) > (self._hits[earlier].at or _EPOCH):
+                self._hits[earlier] = hit
+            return
+        if hit.message_id:
+            self._said[hit.thread_id, hit.message_id] = len(self._hits)
+        self._hits.append(hit)
+
+    def _parts(self, parts: dict[str, float]) -> dict[str, float]:
+        """All of them where they are asked for, else those that had something to say."""
+        return parts if self._explain else {name: part for name, part in parts.items() if part}
+
+    def best(self, size: int) -> list[Hit]:
+        """The first ones."""
+        return sorted(self._hits, key=lambda hit: -hit.score)[:size]
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _hit(
-    scored: Scored,
-    memories: Mapping[UUID, MemoryItem],
-    messages: Mapping[tuple[str, int], Message],
-    references: Mapping[UUID, ReferenceRow],
-    as_of: datetime | None,
-    weights: Weights,
-) -> Hit | None:
-    candidate = scored.candidate
-    if candidate.kind == MEMORY:
-        item = memories.get(candidate.id)
-        # the row has the last word: the index may have been made while the fact was superseded
-        if item is None or not _is_current(item, as_of):
-            return None
-        return _memory_hit(scored, item, weights)
-    if candidate.kind == MESSAGE:
-        message = messages.get((str(candidate.thread_id), int(candidate.seq or 0)))
-        return None if message is None else _message_hit(scored, message)
-    row = references.get(candidate.id)
-    return None if row is None else _reference_hit(scored, row)
 
 
 class _Conjunction:
@@ -293,8 +277,7 @@ def _is_current(item: MemoryItem, as_of: datetime | None) -> bool:
     return item.superseded_at is None or (as_of is not None and item.superseded_at > as_of)
 
 
-def _memory_hit(scored: Scored, item: MemoryItem, weights: Weights) -> Hit:
-    parts = {**scored.parts, "importance": weights.importance * (item.importance - 0.5)}
+def _memory_hit(scored: Scored, item: MemoryItem, parts: dict[str, float]) -> Hit:
     return Hit(
         kind="memory",
         id=str(item.id),
@@ -313,7 +296,7 @@ def _memory_hit(scored: Scored, item: MemoryItem, weights: Weights) -> Hit:
     )
 
 
-def _message_hit(scored: Scored, message: Message) -> Hit:
+def _message_hit(scored: Scored, message: Message, parts: dict[str, float]) -> Hit:
     return Hit(
         kind="message",
         id=str(message.id),
@@ -326,11 +309,11 @@ def _message_hit(scored: Scored, message: Message) -> Hit:
         speaker=message.name or message.role,
         trust={"human": "user", "ai": "assistant", "tool": "tool", "system": "system"}.get(message.role, "user"),
         flagged=scored.candidate.flagged,
-        parts=dict(scored.parts),
+        parts=parts,
     )
 
 
-def _reference_hit(scored: Scored, row: ReferenceRow) -> Hit:
+def _reference_hit(scored: Scored, row: ReferenceRow, parts: dict[str, float]) -> Hit:
     return Hit(
         kind="reference",
         id=str(scored.candidate.id),
@@ -342,15 +325,10 @@ def _reference_hit(scored: Scored, row: ReferenceRow) -> Hit:
         citation=row.citation,
         trust="document",
         flagged=scored.candidate.flagged,
-        parts=dict(scored.parts),
+        parts=parts,
     )
 
 
 async def _unless_empty(read: Callable[[Sequence[K]], Awaitable[dict[V, R]]], keys: Sequence[K]) -> dict[V, R]:
     """What is stored under the keys, without asking where there are none."""
     return await read(keys) if keys else {}
-
-
-def _without_silence(hit: Hit) -> Hit:
-    """The hit with the parts that had something to say."""
-    return replace(hit, parts={name: part for name, part in hit.parts.items() if part})

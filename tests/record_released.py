@@ -2,7 +2,7 @@
 
 Run by hand when a version is released, with that version on the path:
 
-    python tests/record_released.py postgresql://... tests/data/statements_0002.json
+    python tests/record_released.py postgresql://... tests/data/statements_0003.json
 
 Everything is of one tenant, so that it can be sent again as the work of others.
 """

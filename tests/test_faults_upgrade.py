@@ -25,7 +25,7 @@ from tests.conftest import run_sql, with_database
 from tests.record_released import TENANT, Lengths, valued
 
 ROOT = Path(__file__).resolve().parent.parent
-RELEASED = json.loads((Path(__file__).parent / "data" / "statements_0002.json").read_text("utf-8"))
+RELEASED = json.loads((Path(__file__).parent / "data" / "statements_0003.json").read_text("utf-8"))
 
 
 async def migrated(url: str, revision: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory_plugin.capabilities.passages import Candidate, inverse_document_frequency
+from memory_plugin.capabilities.passages import Candidate
 from memory_plugin.core import MemoryCore
 from memory_plugin.errors import ContentTooLargeError, EmbeddingError, InvalidInputError
 from memory_plugin.memory import Memory
@@ -299,8 +299,3 @@ def test_fusion_ranks_whatever_wins_by_both_first(scores: list[tuple[float, floa
     totals = [each.score for each in ranked]
     assert totals == sorted(totals, reverse=True)
     assert all(0 <= total <= 1 + Weights().fact + 1e-9 for total in totals)
-
-
-@given(st.integers(0, 10**9), st.integers(0, 10**9))
-def test_the_inverse_document_frequency_is_never_negative(passages: int, containing: int) -> None:
-    assert inverse_document_frequency(passages, containing) >= 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from memory_plugin.capabilities.passage_search import MEMORY, SPARSE_SIZE, inverse_document_frequency
+from memory_plugin.capabilities.passage_search import MEMORY, SPARSE_SIZE
 from memory_plugin.core import MemoryCore
 
 TOP = 10
@@ -16,6 +17,11 @@ WHERE tenant_id = $1 AND kind = 1 ORDER BY weights <#> $2::text::sparsevec, id L
 """
 
 
+def rarity(passages: int, containing: int) -> float:
+    """BM25's weight of a term, by its formula."""
+    return math.log(1 + (max(passages - containing, 0) + 0.5) / (containing + 0.5))
+
+
 async def agreement(core: MemoryCore, tenant: str, questions: Sequence[str]) -> float:
     """The part of the best ten by BM25 over all passages that the search by words has among its best ten.
 
@@ -24,7 +30,7 @@ async def agreement(core: MemoryCore, tenant: str, questions: Sequence[str]) -> 
     database, right, wanted = core.database, 0, 0
     for question in questions:
         terms = await core.passages.query_terms(question, [MEMORY])
-        weights = {row["term"]: inverse_document_frequency(row["passages"], row["containing"]) for row in terms}
+        weights = {row["term"]: rarity(row["passages"], row["containing"]) for row in terms}
         vector = f"{{{','.join(f'{term}:{weight:.6g}' for term, weight in weights.items())}}}/{SPARSE_SIZE}"
         best = await database.fetch(database.sql(_EXACT), tenant, vector, TOP)
         least = best[-1]["score"]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from memory_plugin.capabilities.nearest import Nearest
@@ -18,7 +17,7 @@ MEMORY: Literal[1] = 1
 MESSAGE: Literal[2] = 2
 REFERENCE: Literal[3] = 3
 
-CANDIDATES = 100
+CANDIDATES = 50
 """How many passages each list (words, meaning) of each kind hands to the ranking."""
 
 LEAST_WORD_BUDGET = 5_000
@@ -53,8 +52,7 @@ _ASKS: Final = (
 _PASSAGE: Final = "LATERAL (SELECT p.* FROM {s}.passages p WHERE p.tenant_id = $1 AND p.id = n.id LIMIT 1)"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A passage that one of the lists nominated, with both scores where they exist.
 
     `words` is the BM25 score (0 without a common term), `meaning` the cosine similarity, None
@@ -101,13 +99,7 @@ _OPEN = Scope()
 
 Term = Mapping[str, Any]
 """A lexeme of a query: `lexeme`, its `term` (see `term_id`), `kind`; of that kind's `passages`, how many are
-`containing` it; and whether it `is_name` of somebody who speaks."""
-
-
-def inverse_document_frequency(passages: int, containing: int) -> float:
-    """BM25's weight of a term: ln(1 + (N - n + 0.5) / (n + 0.5)), never negative."""
-    containing = min(containing, passages)
-    return math.log(1 + (passages - containing + 0.5) / (containing + 0.5))
+`containing` it; and the `weight` that BM25 gives it for that."""
 
 
 class SearchBuilder:
@@ -180,7 +172,7 @@ class SearchBuilder:
 
     def _by_words(self, kind: int, terms: Sequence[Term], condition: str | None) -> str:
         """The best passages of a kind by BM25, by the function that may use the index of words."""
-        weights = {row["term"]: _rarity(row, kind) for row in terms}
+        weights = {row["term"]: row["weight"] for row in terms}
         query = ",".join(f"{term}:{weight:.6g}" for term, weight in sorted(weights.items()) if weight > 0)
         bound = self._bind(f"{{{query}}}/{SPARSE_SIZE}")
         self._weights[kind] = bound
@@ -292,11 +284,6 @@ class SearchBuilder:
             "around AS (SELECT id, bool_or(named) AS named FROM (SELECT id, true AS named FROM nominated UNION ALL "
             f"SELECT beside.id, false FROM centres c, LATERAL ({sides}) AS beside) AS every GROUP BY id)"
         )
-
-
-def _rarity(term: Term, kind: int) -> float:
-    rarity = inverse_document_frequency(term["passages"], term["containing"])
-    return min(rarity, NAME_RARITY) if kind == MESSAGE and term["is_name"] else rarity
 
 
 def nominating(terms: Sequence[Term]) -> list[int]:

@@ -15,24 +15,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
 
 from memory_plugin.capabilities.languages import Languages, of_tenant
-from memory_plugin.capabilities.passage_index import A_TERM, IndexStatements
+from memory_plugin.capabilities.passage_index import IndexStatements
 from memory_plugin.capabilities.passage_search import (
     CANDIDATES,
     MEMORY,
     MESSAGE,
+    NAME_RARITY,
+    NEARBY,
     REFERENCE,
     SPARSE_SIZE,
     Candidate,
     Scope,
     SearchBuilder,
     Term,
-    inverse_document_frequency,
 )
 from memory_plugin.capabilities.vectors import QueryVector, Vectors, model_id
 from memory_plugin.db.database import Database, Repeat
@@ -50,7 +52,7 @@ __all__ = [
     "Candidate",
     "Passages",
     "Scope",
-    "inverse_document_frequency",
+    "Wanted",
     "model_id",
 ]
 
@@ -67,6 +69,7 @@ class Reading:
         speakers: the names in it that somebody's name begins with who speaks within the scope, with that name.
         sizes: how many passages there are, by kind.
         terms: the lexemes of the question, for each kind.
+        candidates: what a search for it nominates; None where that was not asked for or takes another statement.
     """
 
     is_pending: bool
@@ -74,6 +77,22 @@ class Reading:
     speakers: dict[str, str]
     sizes: dict[int, int]
     terms: Sequence[Term]
+    candidates: list[Candidate] | None = None
+
+    @property
+    def is_of_few(self) -> bool:
+        """Whether the tenant has so few passages that a search measures all of them."""
+        return sum(self.sizes.values()) <= FEW
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The candidates that a reading gives where it can, see `Passages.search`."""
+
+    vector: QueryVector | None
+    limit: int = CANDIDATES
+    surroundings: int = 0
+    time_words: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,28 +104,13 @@ class Backlog:
 
 
 _READ = """
-WITH who AS MATERIALIZED (
-    SELECT name, speaker FROM {s}.speakers_named($1, $5::text[], $6::text, $7::text)
-), terms AS MATERIALIZED (
-    SELECT lexeme, {a_term} AS term FROM {s}.query_words({languages}, $3) AS lexeme
-), names AS MATERIALIZED (
-    SELECT lexeme FROM {s}.query_words({languages}, (
-        SELECT string_agg(said, ' ') FROM (SELECT name FROM who UNION SELECT speaker FROM who
-                                           UNION SELECT unnest($9::text[])) AS every (said))) AS lexeme
-)
-SELECT EXISTS (SELECT FROM {s}.index_queue WHERE tenant_id = $1) AS pending,
-       EXISTS (SELECT FROM {s}.embedding_queue WHERE tenant_id = $1 AND model_id = $8::text::integer
-               AND (not_before IS NULL OR not_before <= now())) AS waiting,
-       (SELECT json_object_agg(name, speaker) FROM who)::text AS speakers,
-       (SELECT json_object_agg(c.kind, c.passages) FROM {s}.corpus_statistics c WHERE c.tenant_id = $1)::text AS sizes,
-       (SELECT json_agg(json_build_object(
-            'lexeme', t.lexeme, 'term', t.term, 'kind', k.kind,
-            -- a join would read all terms of the tenant: the planner expects a thousand of them in a query
-            'containing', coalesce((SELECT s.passages FROM {s}.term_statistics s
-                                    WHERE s.tenant_id = $1 AND s.kind = k.kind AND s.term = t.term), 0),
-            'is_name', t.lexeme IN (SELECT lexeme FROM names)))
-        FROM terms t CROSS JOIN unnest($4::smallint[]) AS k (kind))::text AS terms
-""".replace("{languages}", of_tenant("$2")).replace("{a_term}", A_TERM)
+SELECT * FROM {s}.found_at_once($1, $2::text[], $3::text, $4::smallint[], $5::text[], $6::text[], $7::float8,
+    $8::text::integer, $9::text::halfvec, $10::text::integer, $11::text::integer, $12::text, $13::text,
+    $14::timestamptz, $15::timestamptz, $16::timestamptz, $17::text::integer, $18::text::integer, $19::text::sparsevec)
+"""
+
+FEW = 3_000
+"""Passages of a tenant up to which a search measures all of them in one pass, without asking indexes for the best."""
 
 _TIME_WORDS = f"""
 SELECT '{{' || string_agg(DISTINCT {{s}}.term_id(lexeme) || ':1', ',') || '}}/{SPARSE_SIZE}'
@@ -237,38 +241,58 @@ class Passages:
         scope: Scope = _ANYTHING,
         asked_for: Sequence[str] = (),
         names: Iterable[str] = (),
+        wanted: Wanted | None = None,
     ) -> Reading:
-        """What the index knows of a question, in one statement.
+        """What the index knows of a question, in one statement, which may answer it too.
 
         Args:
             asked_for: words that may be the names of those who speak within the scope.
             names: of those who speak, where they are known.
+            wanted: which candidates to give at once, if the tenant has few passages, nothing waits for the index,
+                and nobody who speaks is asked for.
         """
+        from memory_plugin.embedding import vector_text
+
         own = self.vectors.searched
-        row = await self._database.fetchrow(
+        vector = wanted.vector if wanted is not None else None
+        header, *rows = await self._database.fetch(
             self._read,
             self._tenant,
             self.languages.setting,
             words,
             list(kinds),
             list(asked_for),
+            list(names),
+            NAME_RARITY,
+            # the space of the vector: another one may be searched by now
+            str(vector.space.number) if vector is not None else "-1" if own is None else str(own),
+            None if vector is None else vector_text(vector),
+            str(FEW if wanted is not None else -1),
+            str(wanted.limit if wanted is not None else 0),
             scope.user_id,
             scope.thread_id,
-            "-1" if own is None else str(own),
-            list(names),
+            scope.since,
+            scope.until,
+            scope.as_of,
+            str(wanted.surroundings if wanted is not None else 0),
+            str(NEARBY),
+            (wanted.time_words if wanted is not None else None) or None,
             repeat=Repeat.READ,
         )
-        assert row is not None  # a SELECT without FROM always has a row
-        sizes = {int(kind): size for kind, size in orjson.loads(row["sizes"] or "{}").items()}
-        terms = orjson.loads(row["terms"] or "[]")
+        known = orjson.loads(header[0])
+        sizes = {int(kind): size for kind, size in (known["sizes"] or {}).items()}
+        terms = known["terms"] or []
         for term in terms:
             term["passages"] = sizes.get(term["kind"], 0)
+        waits = known["is_pending"] or known["is_waiting"] or known["speakers"]
+        at_once = wanted is not None and not waits and sum(sizes.values()) <= FEW
         return Reading(
-            is_pending=row["pending"],
-            is_waiting=row["waiting"] or (own is None and self.embedder is not None),
-            speakers=orjson.loads(row["speakers"] or "{}"),
+            is_pending=known["is_pending"],
+            is_waiting=known["is_waiting"] or (own is None and self.embedder is not None),
+            speakers=known["speakers"] or {},
             sizes=sizes,
             terms=terms,
+            candidates=[Candidate(*islice(row, 1, None)) for row in rows] if at_once else None,
         )
 
     async def query_terms(self, words: str, kinds: Sequence[int], names: Iterable[str] = ()) -> Sequence[Term]:
@@ -326,6 +350,8 @@ class Passages:
         space = vector.space if isinstance(vector, QueryVector) else None
         builder = SearchBuilder(self._database, self._tenant, scope, limit, vector, space, depth, sizes)
         for kind in kinds:
+            if sizes is not None and not sizes.get(kind):
+                continue
             of_kind = [row for row in terms if row["kind"] == kind]
             builder.add(kind, of_kind, (conditions or {}).get(kind))
         if not builder.arms:

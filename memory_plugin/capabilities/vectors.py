@@ -148,6 +148,11 @@ class Vectors:
         return self._before, self._guards[self._before.name]
 
     @property
+    def at_once(self) -> bool:
+        """Whether the embedder answers as quickly as it is asked, and costs nothing."""
+        return bool(getattr(self.embedder, "at_once", False))
+
+    @property
     def searched(self) -> int | None:
         """The number of the space that a search uses now, as far as that is known without asking; else None."""
         space = self._space

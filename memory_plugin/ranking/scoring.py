@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from memory_plugin.capabilities.passage_search import MEMORY, MESSAGE, NEARBY, REFERENCE, Candidate
 from memory_plugin.ranking.question import Question, folded
@@ -33,8 +33,7 @@ IN_CONTEXT: Final = ("previous", "next", "answer", "session", "speaker", "role",
 _ASSISTANT: Final = frozenset({"ai", "tool", "system", "assistant", "function"})
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(NamedTuple):
     """A candidate with its score, before anything about it but its numbers was read."""
 
     candidate: Candidate

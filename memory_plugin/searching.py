@@ -1,0 +1,152 @@
+"""One search: the question is read and embedded, and candidates are found, in as few steps as they take.
+
+Where the embedder is quick, the question is embedded before anything is asked: then one statement
+reads it, and finds the candidates of a tenant with few passages too. Otherwise the statement that
+reads it comes first, because a name in the question is not embedded, and may be nobody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from memory_plugin.capabilities.passages import MESSAGE, Scope, Wanted
+from memory_plugin.embedding.names import strip_names
+from memory_plugin.errors import EmbeddingError
+from memory_plugin.ranking import read_question
+from memory_plugin.ranking.periods import periods_of
+from memory_plugin.ranking.question import TIME_WORDS, possible_names
+
+if TYPE_CHECKING:
+    from memory_plugin.capabilities.passages import Candidate, Passages, Reading
+    from memory_plugin.capabilities.vectors import QueryVector
+
+SURROUNDINGS: Final = 2
+"""Messages before and after a nominated one that are looked at with it."""
+
+
+class Search:
+    """What a question nominates.
+
+    Args:
+        text: the question, not empty.
+        kinds: MEMORY, MESSAGE, REFERENCE.
+        conditions: what else passages of a kind must fulfil, as `Passages.search` takes it.
+        limit: how many each list of each kind nominates.
+
+    Attributes:
+        question: its cues, once `run` has read it.
+        words_only: why meaning had no part in it, or None.
+        embedding_error: why the question could not be embedded, or None.
+    """
+
+    def __init__(
+        self,
+        passages: Passages,
+        text: str,
+        kinds: Sequence[int],
+        scope: Scope,
+        conditions: Mapping[int, tuple[str, list[Any]]],
+        limit: int,
+    ) -> None:
+        self._passages = passages
+        self._text = text
+        self._kinds = kinds
+        self._scope = scope
+        self._conditions = dict(conditions)
+        self._wanted = Wanted(None, limit, SURROUNDINGS if MESSAGE in kinds else 0)
+        self.question = read_question(text)
+        self.words_only: str | None = None
+        self.embedding_error: EmbeddingError | None = None
+
+    async def run(self) -> list[Candidate]:
+        """The candidates."""
+        if MESSAGE in self._kinds and self.question.asks_when:
+            self._wanted = replace(self._wanted, time_words=await self._passages.time_words(TIME_WORDS))
+        is_quick = self._passages.embedder is None or self._passages.vectors.at_once
+        if is_quick:
+            await self._embed(self._text)
+        reading = await self._read(is_quick and not self._conditions)
+        plain = await self._understand(reading)
+        if not is_quick or plain != self._text:
+            await self._embed(plain)
+        found = reading.candidates
+        if found is None and not self._conditions and reading.is_of_few:
+            # who speaks is known now, and the question embedded without them
+            names = {*reading.speakers.keys(), *reading.speakers.values()}
+            again = await self._passages.read(
+                self._text, self._kinds, scope=self._scope, names=names, wanted=self._wanted
+            )
+            found = again.candidates
+        return await self._by_lists(reading) if found is None else found
+
+    async def _read(self, is_at_once: bool) -> Reading:
+        """What the index knows of the question, once everything that was written is in it."""
+        asked_for = possible_names(self._text) if MESSAGE in self._kinds else []
+
+        async def read() -> Reading:
+            wanted = self._wanted if is_at_once else None
+            return await self._passages.read(
+                self._text, self._kinds, scope=self._scope, asked_for=asked_for, wanted=wanted
+            )
+
+        reading = await read()
+        if reading.is_pending:
+            await self._passages.catch_up()
+        if (reading.is_pending or reading.is_waiting) and self._passages.embedder is not None:
+            try:
+                await self._passages.fill_at_once()
+            except EmbeddingError as error:
+                self._give_up(error)
+        if reading.is_pending or (reading.is_waiting and is_at_once and reading.candidates is None):
+            reading = await read()
+        return reading
+
+    async def _understand(self, reading: Reading) -> str:
+        """Note what the question names; its text without the names of those who speak in the scope.
+
+        A name pulls in all that mentions the name, whatever the question was; who spoke is a signal
+        of its own.
+        """
+        if MESSAGE not in self._kinds:
+            return self._text
+        names = reading.speakers
+        periods = await periods_of(self._text, self._scope.as_of or datetime.now(UTC))
+        if names or periods:
+            self.question = read_question(self._text, speakers=list(names), periods=periods)
+        return strip_names(self._text, {*names.keys(), *names.values()}) if names else self._text
+
+    async def _embed(self, text: str) -> None:
+        """Take the vector of the text, or why words alone must do."""
+        vector: QueryVector | None = None
+        if self._passages.embedder is None:
+            self.words_only = "This store has no embedder."
+        elif self.embedding_error is None:
+            try:
+                vector = await self._passages.embed_query(text)
+            except EmbeddingError as error:
+                self._give_up(error)
+                return
+            self.words_only = None if vector is not None else "The embedder knows no word of the query."
+        self._wanted = replace(self._wanted, vector=vector)
+
+    def _give_up(self, error: EmbeddingError) -> None:
+        self.embedding_error, self.words_only = error, str(error)
+        self._wanted = replace(self._wanted, vector=None)
+
+    async def _by_lists(self, reading: Reading) -> list[Candidate]:
+        """The candidates by the lists that indexes give."""
+        wanted = self._wanted
+        return await self._passages.search(
+            words=self._text,
+            vector=wanted.vector,
+            kinds=self._kinds,
+            scope=self._scope,
+            conditions=self._conditions,
+            limit=wanted.limit,
+            surroundings=wanted.surroundings,
+            time_words=wanted.time_words,
+            reading=reading,
+        )

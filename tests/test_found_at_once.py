@@ -1,0 +1,109 @@
+"""The statement that reads a question and answers it among few passages, beside the lists that indexes give."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+
+from memory_plugin.capabilities import passages as passages_module
+from memory_plugin.capabilities.passages import MEMORY, MESSAGE, REFERENCE, Candidate, Scope, Wanted
+from memory_plugin.core import MemoryCore
+
+START = datetime(2026, 3, 1, 9, tzinfo=UTC)
+ANIMALS = ("walrus", "otter", "heron", "badger", "lynx")
+KINDS = [MEMORY, MESSAGE, REFERENCE]
+
+
+@pytest.fixture
+async def filled(database_url: str) -> AsyncIterator[MemoryCore]:
+    """Two users' facts, some superseded, threads with gaps that no search sees, and a document."""
+    async with MemoryCore.open(database_url) as core:
+        await fill(core)
+        yield core
+
+
+async def fill(core: MemoryCore) -> None:
+    for place, animal in enumerate(ANIMALS * 4):
+        user = ("ann", "bea", None)[place % 3]
+        await core.remember(
+            f"The {animal} was seen {place} times near the {ANIMALS[place % 4]}",
+            user_id=user, key=f"{animal} {place % 7}",
+        )  # fmt: skip
+    for user, thread in product(("ann", "bea"), ("one", "two")):
+        said: list[Any] = []
+        for place in range(14):
+            ends = "? [aside]" if place % 3 == 0 else "."
+            said.append({"role": "user", "content": f"In May the {ANIMALS[place % 5]} came, turn {place}{ends}"})
+            said += [{"role": "assistant", "content": ""}] * (place % 4 * 3)
+        await core.conversations.append(f"{user} {thread}", said, user_id=user)
+    await core.references.add(text="\n\n".join(f"# {each}\n\nA {each} eats fish." for each in ANIMALS), title="Zoo")
+    await core.indexed()
+
+
+def by_id(candidates: list[Candidate]) -> dict[Any, tuple[Any, ...]]:
+    found = {
+        each.id: each._replace(words=round(each.words, 4), meaning=each.meaning and round(each.meaning, 4))
+        for each in candidates
+    }
+    assert len(found) == len(candidates)
+    return {each: tuple(candidate) for each, candidate in found.items()}
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        Scope(),
+        Scope(user_id="ann"),
+        Scope(user_id="ann", thread_id="ann two"),
+        Scope(since=datetime.now(UTC) - timedelta(days=1), until=datetime.now(UTC) + timedelta(days=1)),
+        Scope(until=START),
+        Scope(user_id="bea", as_of=datetime.now(UTC) + timedelta(days=1)),
+    ],
+    ids=["tenant", "user", "thread", "between", "before all", "as of"],
+)
+async def test_it_gives_what_the_lists_nominate(filled: MemoryCore, scope: Scope) -> None:
+    """Same passages, scores, neighbours and marks, with limits that cut and without."""
+    passages = filled.passages
+    for question, limit, surroundings in (("walrus in May", 4, 2), ("an otter and a heron", 100, 2), ("lynx", 3, 0)):
+        vector = await passages.embed_query(question)
+        times = await passages.time_words("may june")
+        wanted = Wanted(vector, limit, surroundings, times)
+        reading = await passages.read(question, KINDS, scope=scope, wanted=wanted)
+        lists = await passages.search(
+            words=question, vector=vector, kinds=KINDS, scope=scope, limit=limit, surroundings=surroundings,
+            time_words=times, reading=reading,
+        )  # fmt: skip
+        assert reading.candidates is not None
+        assert by_id(reading.candidates) == by_id(lists)
+        assert (scope.until == START) == (not lists)
+
+
+async def test_words_alone_nominate_without_a_vector(filled: MemoryCore) -> None:
+    """Everything found has a word of the question, and no meaning."""
+    reading = await filled.passages.read("walrus", KINDS, wanted=Wanted(None, 50))
+    assert reading.candidates
+    assert all(each.words > 0 and each.meaning is None for each in reading.candidates)
+
+
+async def test_it_leaves_a_question_to_the_lists_while_anything_waits(filled: MemoryCore) -> None:
+    """What is not in the index yet would be missing."""
+    await filled._indexer.stop()
+    filled.kick = lambda: None  # type: ignore[method-assign]
+    await filled.remember("A walrus that nobody indexed")
+    reading = await filled.passages.read("walrus", KINDS, wanted=Wanted(None, 50))
+    assert reading.is_pending
+    assert reading.candidates is None
+
+
+async def test_it_leaves_a_question_to_the_lists_where_there_are_many(
+    filled: MemoryCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measuring everything would take longer than asking indexes."""
+    monkeypatch.setattr(passages_module, "FEW", 20)
+    reading = await filled.passages.read("walrus", KINDS, wanted=Wanted(None, 50))
+    assert reading.terms
+    assert reading.candidates is None
