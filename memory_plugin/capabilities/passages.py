@@ -58,6 +58,9 @@ __all__ = [
 
 _ANYTHING = Scope()
 
+MANY = 500
+"""Passages made at once from which the planner should know what the tables hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -172,12 +175,14 @@ class Passages:
     @apart
     async def catch_up(self) -> int:
         """Put everything that is queued into the index by words; how many queue rows were taken."""
-        total = batches = 0
-        while taken := await self._index.run(self._tenant, self.languages.setting):
-            total, batches = total + taken, batches + 1
-        if batches > 1 and not self._counted:
+        rows = passages = 0
+        more = True
+        while more:
+            taken = await self._index.run(self._tenant, self.languages.setting)
+            rows, passages, more = rows + taken.rows, passages + taken.passages, taken.more
+        if passages > MANY and not self._counted:
             await self._count()
-        return total
+        return rows
 
     async def _count(self) -> None:
         """Gather statistics of tables that have none yet, as autovacuum would do within a minute.

@@ -126,6 +126,8 @@ class Connections:
         self._arguments: dict[str, Any] = {
             "timeout": connect_timeout,
             "statement_cache_size": 1024 if prepared else 0,
+            # the driver would parse and plan a statement of more than 15 kB each time
+            "max_cacheable_statement_size": 1 << 16,
         }
         self._changes: list[Callable[[type[Connection]], type[Connection]]] = []
         self._are_shared = False
