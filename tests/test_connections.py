@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from memory_plugin.db.database import Database
+from memory_plugin.db.receiving import READ
 from memory_plugin.errors import DatabaseUnavailableError, InvalidInputError
 
 PID = "SELECT pg_backend_pid()"
@@ -252,4 +253,38 @@ class TestNothingIsLost:
         with pytest.raises(asyncio.CancelledError):
             await task
         await until_closed(database_url)
+        await database.close()
+
+    async def test_a_read_asks_for_no_more_than_an_answer_of_usual_size(self, database: Database) -> None:
+        """asyncio would ask for 256 KB each time, which tears the heap into holes; what is long arrives in parts."""
+        async with database.raw() as connection:
+            transport: Any = connection._transport
+            assert transport.max_size == READ <= 1 << 16
+            assert await connection.fetchval("SELECT length($1)", "x" * 1_000_000) == 1_000_000
+            assert await connection.fetchval("SELECT repeat('x', 1000000)") == "x" * 1_000_000
+
+
+class TestDeadlocks:
+    async def test_what_gave_way_to_another_is_done_again(self, database_url: str) -> None:
+        """A statement that PostgreSQL ended left nothing behind, so even one that must run but once can run again."""
+        name = database_url.partition("?")[0].rpartition("/")[2]
+        owner = await asyncpg.connect(database_url)
+        await owner.execute(
+            f"CREATE TABLE public.counters AS SELECT id, 0 AS n FROM generate_series(1, 2) AS id; "
+            f"ALTER DATABASE {name} SET deadlock_timeout = '20ms'"
+        )
+        database = Database(database_url)
+        add = """
+        WITH locked AS MATERIALIZED (SELECT id FROM public.counters ORDER BY id FOR UPDATE)
+        UPDATE public.counters SET n = n + 1 WHERE id IN (SELECT id FROM locked) RETURNING n
+        """
+        await owner.execute("SET deadlock_timeout = '1min'")  # so that it is the other that gives way
+        async with owner.transaction():
+            await owner.execute("SELECT FROM public.counters WHERE id = 2 FOR UPDATE")
+            adding = asyncio.create_task(database.fetch(add))
+            while not await owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - another process decides
+                await asyncio.sleep(0.005)
+            await owner.execute("SELECT FROM public.counters WHERE id = 1 FOR UPDATE")
+        assert [row["n"] for row in await adding] == [1, 1]
+        await owner.close()
         await database.close()

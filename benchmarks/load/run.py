@@ -54,7 +54,7 @@ class Plan:
     seed: int = 1
     url: str | None = None
     embeddings: str | bool | None = None
-    cache: int = 16
+    cache: int = 8
 
     @property
     def length(self) -> float:

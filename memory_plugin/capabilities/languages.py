@@ -79,9 +79,11 @@ WITH batch AS MATERIALIZED (
     INSERT INTO {{s}}.term_statistics AS t (tenant_id, kind, term, passages)
     SELECT $1, kind, term, sum(n) FROM counted GROUP BY kind, term HAVING sum(n) <> 0 ORDER BY kind, term
     ON CONFLICT (tenant_id, kind, term) DO UPDATE SET passages = greatest(0, t.passages + excluded.passages)
+    RETURNING 1
 ), corpus AS (
     INSERT INTO {{s}}.corpus_statistics AS c (tenant_id, kind, passages, total_length)
-    SELECT $1, kind, 0, sum(length - old_length) FROM changed GROUP BY kind
+    -- after the terms, as everywhere: otherwise two writers could wait for each other
+    SELECT $1, kind, 0, sum(length - old_length) FROM changed WHERE (SELECT count(*) FROM terms) >= 0 GROUP BY kind
     ON CONFLICT (tenant_id, kind) DO UPDATE SET total_length = greatest(0, c.total_length + excluded.total_length)
 )
 SELECT count(*) AS seen, (array_agg(id ORDER BY id DESC))[1] AS last, (SELECT count(*) FROM changed) AS changed

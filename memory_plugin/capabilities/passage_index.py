@@ -71,9 +71,11 @@ stored AS (
     SELECT $1, {kind}, key # (SELECT {salt}), count(*) FROM stored, unnest(keys) AS k (key)
     GROUP BY 3 ORDER BY 3
     ON CONFLICT (tenant_id, kind, term) DO UPDATE SET passages = t.passages + excluded.passages
+    RETURNING 1
 ), corpus AS (
     INSERT INTO {s}.corpus_statistics AS c (tenant_id, kind, passages, total_length)
-    SELECT $1, {kind}, count(*), sum(length) FROM stored HAVING count(*) > 0
+    -- after the terms, as where passages are deleted: otherwise two of these could wait for each other
+    SELECT $1, {kind}, count(*), sum(length) FROM stored WHERE (SELECT count(*) FROM terms) >= 0 HAVING count(*) > 0
     ON CONFLICT (tenant_id, kind) DO UPDATE
     SET passages = c.passages + excluded.passages, total_length = c.total_length + excluded.total_length
 ), vectors AS (

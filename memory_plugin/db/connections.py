@@ -18,6 +18,7 @@ from sqlalchemy.util import greenlet_spawn
 from memory_plugin.db import dialect
 from memory_plugin.db.keepalive import keep_alive
 from memory_plugin.db.pool import LoopPool
+from memory_plugin.db.receiving import read_little
 from memory_plugin.db.repeating import Patience
 from memory_plugin.db.tenancy import (
     RoleUnavailableError,
@@ -209,6 +210,7 @@ class Connections:
         except ValueError as error:
             raise ConfigurationError(f"The database URL cannot be read: {error}.") from error
         keep_alive(connection)
+        read_little(connection)
         return connection
 
     async def alone(self) -> Connection:

@@ -40,6 +40,9 @@ RETRY_SECONDS = 10.0
 _STATEMENTS = 1024
 """Statements whose text is kept, once for the stores of all tenants; as many as a connection keeps prepared."""
 
+_DEADLOCK = "40P01"
+"""Two statements waited for each other, and PostgreSQL ended this one; nothing of it was applied."""
+
 _IN_THE_WAY = {"40001", "23505"}
 """What a repeated write runs into where the first one's work came in between: the next attempt sees it."""
 
@@ -262,7 +265,7 @@ class Database:
         try:
             async with self.raw() as connection:
                 return await connection.fetch(statement, *arguments)
-        except DatabaseUnavailableError as error:
+        except DatabaseError as error:
             return await self._again(error, repeat, lambda connection: connection.fetch(statement, *arguments))
 
     async def fetchrow(self, statement: str, *arguments: Any, repeat: Repeat = Repeat.NEVER) -> Record | None:
@@ -270,7 +273,7 @@ class Database:
         try:
             async with self.raw() as connection:
                 return await connection.fetchrow(statement, *arguments)
-        except DatabaseUnavailableError as error:
+        except DatabaseError as error:
             return await self._again(error, repeat, lambda connection: connection.fetchrow(statement, *arguments))
 
     async def fetchval(self, statement: str, *arguments: Any, repeat: Repeat = Repeat.NEVER) -> Any:
@@ -278,7 +281,7 @@ class Database:
         try:
             async with self.raw() as connection:
                 return await connection.fetchval(statement, *arguments)
-        except DatabaseUnavailableError as error:
+        except DatabaseError as error:
             return await self._again(error, repeat, lambda connection: connection.fetchval(statement, *arguments))
 
     async def execute(self, statement: str, *arguments: Any, repeat: Repeat = Repeat.NEVER) -> str:
@@ -286,7 +289,7 @@ class Database:
         try:
             async with self.raw() as connection:
                 return await connection.execute(statement, *arguments)
-        except DatabaseUnavailableError as error:
+        except DatabaseError as error:
             return await self._again(error, repeat, lambda connection: connection.execute(statement, *arguments))
 
     async def executemany(self, statement: str, arguments: Sequence[Sequence[Any]]) -> None:
@@ -294,12 +297,12 @@ class Database:
         async with self.raw() as connection:
             await connection.executemany(statement, arguments)
 
-    async def _again(
-        self, error: DatabaseUnavailableError, repeat: Repeat, run: Callable[[Connection], Awaitable[T]]
-    ) -> T:
-        """Run a statement again whose connection failed, as far as that is allowed."""
+    async def _again(self, error: DatabaseError, repeat: Repeat, run: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run a statement again whose connection failed, as far as that is allowed, or that gave way to another."""
+        if not isinstance(error, DatabaseUnavailableError) and error.sqlstate != _DEADLOCK:
+            raise error
         if joined_to(self) is not None:
-            raise error  # with the connection all went that came before in its transaction
+            raise error  # all went that came before in its transaction
         patience = Patience(self._retry_seconds)
         lost: OutcomeUnknownError | None = None
         failed: DatabaseError = error
@@ -347,6 +350,8 @@ def _may_repeat(failed: DatabaseError, lost: OutcomeUnknownError | None, repeat:
         return False
     if isinstance(failed, DatabaseUnavailableError):
         return failed.passing
+    if failed.sqlstate == _DEADLOCK:
+        return True
     return lost is not None and failed.sqlstate in _IN_THE_WAY
 
 

@@ -73,14 +73,9 @@ class StaticModel:
             tokens = [code.ids for code in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         flat = np.fromiter(chain.from_iterable(tokens), np.intp)
         # widening is the dear step, and tokens repeat: convert each one of the batch once
-        seen = np.zeros(len(self.table), np.bool_)
-        seen[flat] = True
-        used = np.flatnonzero(seen)
-        place = np.empty(len(self.table), np.intp)
-        place[used] = np.arange(len(used))
+        used, flat = np.unique(flat, return_inverse=True)
         # sums of 16-bit floats are exact in 64 bits: the same in whatever order, and without this library
         rows = self.table[used].astype(np.float64)
-        flat = place[flat]
         sums = np.zeros((len(texts), self.table.shape[1]), np.float64)
         end = 0
         for row, ids in zip(sums, tokens, strict=True):
