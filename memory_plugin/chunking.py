@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from memory_plugin.errors import ConfigurationError
+from memory_plugin.tokenizing import open_tokenizer
 from memory_plugin.types import Chunk
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def _tokenizer() -> Tokenizer | None:
     if not files:
         return None
     try:
-        from tokenizers import Tokenizer
-
-        tokenizer: Tokenizer = Tokenizer.from_file(str(files[0]))
+        tokenizer = open_tokenizer(files[0])
     except Exception as error:  # noqa: BLE001  the Rust side raises plain Exception; an estimate will do
         logger.warning("Token counts are estimated, because %s could not be loaded: %s", files[0].name, error)
         return None

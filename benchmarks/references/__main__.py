@@ -21,7 +21,9 @@ from benchmarks.pages import machine, place_of
 from benchmarks.references.beir import RetrievalSet, docstrings, load
 from benchmarks.references.ingest import Ingested, Step, scratch, search_times, write_manual
 from benchmarks.references.ingest import load as ingest
-from benchmarks.references.systems import Ranked, compare
+from benchmarks.references.systems import Cut, Ranked, compare, compare_sizes
+from memory_plugin.chunking import ChunkSizes
+from memory_plugin.errors import ConfigurationError
 from memory_plugin.evaluation.metrics import percentile
 
 _HELP = """Measure references: how well they are found, how fast they go in, how fast they are searched.
@@ -37,6 +39,7 @@ Examples:
   python -m benchmarks.references data/scifact --write-docs docs/benchmarks.md
   python -m benchmarks.references --quick
   python -m benchmarks.references --only ingest --files 10000 --large 100
+  python -m benchmarks.references data/scifact --split train --sizes 220:300,400:512,2000:2000
 """
 
 GROUPS = ("quality", "ingest", "search")
@@ -51,6 +54,9 @@ def command(
     large: Annotated[int, typer.Option("--large", metavar="MB", help="Megabytes of the one large file.")] = 100,
     chunks: Annotated[int, typer.Option("--chunks", metavar="N", help="Passages that are searched.")] = 100_000,
     onnx: Annotated[bool, typer.Option("--onnx", help="The embedder onnx too: slow to store.")] = False,
+    sizes: Annotated[
+        str, typer.Option("--sizes", metavar="N:MAX,...", help="Only compare passages of these sizes in tokens.")
+    ] = "",
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="Whose judgements: test, train, dev.")] = "test",
     docs: Annotated[
         Path | None, typer.Option("--write-docs", metavar="FILE", help="Replace the tables of this page.")
@@ -72,6 +78,9 @@ def command(
         sets = [load(path, split) for path in paths or ()]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="PATH") from error
+    cuts = _sizes(sizes)
+    if cuts:
+        groups = ["sizes"]
     if quick:
         files, large, chunks = 200, 2, 2_000
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
@@ -82,13 +91,24 @@ def command(
             bar.update(task, description=what, completed=done, total=whole)
 
         report = asyncio.run(
-            measure(groups, sets, step, quick=quick, files=files, large=large, chunks=chunks, url=url, onnx=onnx)
+            measure(
+                groups, sets, step, quick=quick, files=files, large=large, chunks=chunks, url=url, onnx=onnx, sizes=cuts
+            )
         )
     sys.stdout.write(markdown(report))
     if docs is not None:
         PLACE.write(docs, markdown(report))
     if json_file is not None:
         json_file.write_text(json.dumps(report, indent=1, default=asdict) + "\n", "utf-8")
+
+
+def _sizes(text: str) -> list[ChunkSizes]:
+    """The sizes in "400:512,2000:2000"."""
+    try:
+        pairs = [part.split(":") for part in text.split(",") if part.strip()]
+        return [ChunkSizes(int(target), int(maximum)) for target, maximum in pairs]
+    except (ValueError, ConfigurationError) as error:
+        raise typer.BadParameter(f"{error}: write 400:512,2000:2000.", param_hint="--sizes") from error
 
 
 async def measure(
@@ -103,13 +123,19 @@ async def measure(
     url: str | None = None,
     questions: int = 200,
     onnx: bool = False,
+    sizes: Sequence[ChunkSizes] = (),
 ) -> dict[str, Any]:
     """All that was asked for, by group."""
     report: dict[str, Any] = {}
     before = os.getloadavg()[0]
     async with open_server(url, synchronous=False) as server:
+        chosen = [] if not {"quality", "sizes"} & set(groups) else sets or [docstrings(150 if quick else None)]
+        if "sizes" in groups:
+            report["sizes"] = [
+                {"set": each.name, "queries": len(each.queries), "cuts": await compare_sizes(server, each, sizes, step)}
+                for each in chosen
+            ]
         if "quality" in groups:
-            chosen = sets or [docstrings(150 if quick else None)]
             report["quality"] = [
                 {"set": each.name, "documents": len(each.corpus), "queries": len(each.queries), "systems": found}
                 for each in chosen
@@ -160,6 +186,15 @@ def markdown(report: dict[str, Any]) -> str:
             *(_quality(one) for one in each["systems"]),
             "",
         ]
+    for each in report.get("sizes", ()):
+        lines += [
+            f"### {each['set']}, {each['queries']:,} questions: nDCG@10 by the size of passages",
+            "",
+            "| up to (at the most) | passages | words and meaning | words alone | meaning alone |",
+            "|---|---|---|---|---|",
+            *(_cut(one) for one in each["cuts"]),
+            "",
+        ]
     if "ingest" in report:
         lines += ["| load | MB/s | chunks/s | limited by | stages | most memory |", "|---|---|---|---|---|---|"]
         lines += [*(_ingested(one) for one in report["ingest"]), ""]
@@ -174,6 +209,11 @@ def markdown(report: dict[str, Any]) -> str:
 
 def _quality(one: Ranked) -> str:
     return f"| {one.name} | {one.ndcg:.3f} | {one.recall:.3f} | {one.milliseconds:.1f} | {one.seconds:.0f} |"
+
+
+def _cut(one: Cut) -> str:
+    found = " | ".join(f"{value:.3f}" for value in (one.both, one.words, one.meaning))
+    return f"| {one.target} ({one.maximum}) tokens | {one.passages:,} | {found} |"
 
 
 def _ingested(one: Ingested) -> str:

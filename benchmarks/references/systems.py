@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from statistics import fmean, median
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from benchmarks.checkpointer.server import Server, run_sql, with_database
 from benchmarks.references.beir import DEPTH, RetrievalSet, Text, ndcg, recall
 from memory_plugin import Hit, Memory, Weights
+from memory_plugin.capabilities.reference_preparing import Parser
+from memory_plugin.chunking import ChunkSizes
 
 OURS = "references.search"
 WORDS = "references.search, words alone (BM25)"
@@ -37,6 +40,44 @@ class Ranked:
     notes: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Cut:
+    """How well passages of one size were found: nDCG@10 by words and meaning, and by each alone."""
+
+    target: int
+    maximum: int
+    passages: int
+    both: float
+    words: float
+    meaning: float
+
+
+async def compare_sizes(server: Server, data: RetrievalSet, sizes: Sequence[ChunkSizes], step: Step) -> list[Cut]:
+    """Our search over the same set, cut into passages of each of the sizes in turn."""
+    from memory_plugin.parsers import parse
+
+    results = []
+    for size in sizes:
+        await _fresh(server, "bench_references_sizes")
+        try:
+            maker = _ours(with_database(server.url, "bench_references_sizes"), data.corpus, step)
+            maker.parser = partial(parse, sizes=size)
+            async with maker as rank:
+                name = f"{size.target} ({size.maximum}) tokens"
+                found = [
+                    (await _measured(name, one, data, 0.0, step)).ndcg
+                    for one in (rank, maker.by_words, maker.by_meaning)
+                ]
+                results.append(Cut(size.target, size.maximum, await maker.count(), *found))
+        finally:
+            await run_sql(server.url, "DROP DATABASE bench_references_sizes WITH (FORCE)")
+    return results
+
+
+async def _fresh(server: Server, database: str) -> None:
+    await run_sql(server.url, f"DROP DATABASE IF EXISTS {database} WITH (FORCE)", f"CREATE DATABASE {database}")
+
+
 async def compare(server: Server, data: RetrievalSet, step: Step, *, onnx: bool = False) -> list[Ranked]:
     """Every system on one set, each on a database of its own that is dropped again.
 
@@ -53,7 +94,7 @@ async def compare(server: Server, data: RetrievalSet, step: Step, *, onnx: bool 
     results = []
     for number, (name, make) in enumerate(makers.items()):
         database = f"bench_references_{number}"
-        await run_sql(server.url, f"DROP DATABASE IF EXISTS {database} WITH (FORCE)", f"CREATE DATABASE {database}")
+        await _fresh(server, database)
         try:
             started = time.perf_counter()
             maker = make(with_database(server.url, database), data.corpus, step)
@@ -81,9 +122,10 @@ async def _measured(name: str, rank: Ranker, data: RetrievalSet, seconds: float,
 
 
 class _ours:  # noqa: N801 - makers are functions to whoever calls them
-    """Our store, with the offline embedder."""
+    """Our store, with the offline embedder; `parser` is what cuts documents, where it is another one."""
 
     embeddings: object = None
+    parser: Parser | None = None
 
     def __init__(self, url: str, corpus: Sequence[Text], step: Step) -> None:
         self._memory = Memory.open(url, embeddings=self.embeddings)
@@ -92,6 +134,7 @@ class _ours:  # noqa: N801 - makers are functions to whoever calls them
 
     async def __aenter__(self) -> Ranker:
         memory = await self._memory.__aenter__()
+        memory.references._parser = self.parser  # noqa: SLF001 - sizes are set once, and here they are compared
         waiting = iter(enumerate(self._corpus, start=1))
 
         async def work() -> None:
@@ -110,8 +153,19 @@ class _ours:  # noqa: N801 - makers are functions to whoever calls them
 
     async def by_meaning(self, question: str) -> Sequence[str]:
         """The ranking without the words."""
-        weights = Weights(words=0.0)
+        return await self._weighed(question, Weights(words=0.0))
+
+    async def by_words(self, question: str) -> Sequence[str]:
+        """The ranking without the meaning."""
+        return await self._weighed(question, Weights(meaning=0.0))
+
+    async def _weighed(self, question: str, weights: Weights) -> Sequence[str]:
         return _sources(await self._memory.recall(question, kinds=("reference",), limit=5 * DEPTH, weights=weights))
+
+    async def count(self) -> int:
+        """How many passages there are."""
+        passages: int = await self._memory.database.fetchval("SELECT count(*) FROM memory.chunks")
+        return passages
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._memory.__aexit__(*exc_info)

@@ -18,6 +18,7 @@ from memory_plugin.embedding.protocol import Vector
 from memory_plugin.embedding.small import SmallModel
 from memory_plugin.embedding.texts import batched_texts, clean_text, reason_of
 from memory_plugin.errors import UnsupportedError
+from memory_plugin.tokenizing import open_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,6 @@ class StaticModel:
     def open(cls, folder: Path) -> StaticModel:
         """The model in the files of `folder`. Raises UnsupportedError where they cannot be read."""
         import numpy as np
-        from tokenizers import Tokenizer
 
         weights = folder / StaticEmbedder.WEIGHTS
         try:
@@ -55,8 +55,7 @@ class StaticModel:
             offset, shape = 8 + length + tensor["data_offsets"][0], tuple(tensor["shape"])
             # asarray drops the memmap subclass, whose every slice costs Python calls
             table = np.asarray(np.memmap(weights, dtype="<f2", mode="r", offset=offset, shape=shape))
-            tokenizer = Tokenizer.from_file(str(folder / StaticEmbedder.TOKENIZER))
-            _keep_no_texts(tokenizer)
+            tokenizer = open_tokenizer(folder / StaticEmbedder.TOKENIZER)
         except (OSError, ValueError, KeyError, IndexError, TypeError) as exc:
             raise _no_static_model(f"its model files cannot be read ({reason_of(exc)})") from exc
         if tokenizer.get_vocab_size() > len(table):
@@ -165,16 +164,6 @@ class StaticEmbedder:
         if _static_model is not None:
             return _static_model.embed(texts)
         return _small_model.embed(texts) if self.sparing and _small_model is not None else None
-
-
-def _keep_no_texts(tokenizer: Tokenizer) -> None:
-    """Turn off the library's memory of words: a text without its own splitting is one word to it.
-
-    It would keep 10,000 of them for each of its threads, 4 KB each for a few sentences, and is no faster for it.
-    """
-    resize = getattr(tokenizer.model, "_resize_cache", None)  # not one of the public names
-    if resize is not None:
-        resize(0)
 
 
 _static_model: StaticModel | None = None

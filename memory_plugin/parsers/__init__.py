@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memory_plugin.chunking import iter_chunks
+from memory_plugin.chunking import DEFAULT_SIZES, ChunkSizes, iter_chunks
 from memory_plugin.errors import DocumentError
 from memory_plugin.parsers.base import Extract, PageText, ParseLimits, clean_value, label, too_large
 from memory_plugin.parsers.decoding import decode
@@ -61,14 +61,15 @@ class Reading:
     _extract: Extract
     _limits: ParseLimits
 
-    def chunks(self) -> Iterator[Chunk]:
+    def chunks(self, sizes: ChunkSizes = DEFAULT_SIZES) -> Iterator[Chunk]:
         """The chunks in order; to be taken once.
 
         Raises:
             ContentTooLargeError: there are more than the limit.
         """
         extract = self._extract
-        for number, chunk in enumerate(iter_chunks(extract.text, extract.blocks, numbered=extract.numbered)):
+        chunks = iter_chunks(extract.text, extract.blocks, sizes=sizes, numbered=extract.numbered)
+        for number, chunk in enumerate(chunks):
             if number >= self._limits.max_chunks:
                 raise too_large(self.name, "chunks", self._limits.max_chunks, "max_chunks")
             yield chunk
@@ -81,6 +82,7 @@ def parse(
     media_type: str | None = None,
     title: str | None = None,
     limits: ParseLimits = _DEFAULT_LIMITS,
+    sizes: ChunkSizes = DEFAULT_SIZES,
 ) -> ParsedDocument:
     """`read` a document and cut it into chunks, all at once.
 
@@ -88,7 +90,7 @@ def parse(
         ContentTooLargeError, DocumentError, UnsupportedError: as `read` does; also where there is no text.
     """
     reading = read(data, name=name, media_type=media_type, title=title, limits=limits)
-    chunks = list(reading.chunks())
+    chunks = list(reading.chunks(sizes))
     if not chunks:
         raise DocumentError(f"'{label(name)}' holds no text.", name=name)
     return ParsedDocument(reading.title, reading.media_type, reading.text, chunks, reading.metadata)
