@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.references.__main__ import GROUPS, markdown, measure
 from benchmarks.references.beir import docstrings, load, ndcg, recall
+from memory_plugin.chunking import ChunkSizes
 
 
 @pytest.fixture
@@ -66,3 +67,17 @@ async def test_a_small_run_is_whole(server_url: str, small_set: Path) -> None:
     assert report["search"]["chunks"] > 10
     table = markdown(report)
     assert "references.search" in table and "| limited by |" in table and "95% under" in table
+
+
+async def test_passages_of_several_sizes_are_compared(server_url: str, small_set: Path) -> None:
+    long = {"_id": "d5", "text": " ".join(f"Sentence {number} is about glazing." for number in range(40))}
+    with (small_set / "corpus.jsonl").open("a") as file:
+        file.write("\n" + json.dumps(long))
+    sizes = [ChunkSizes(32, 40), ChunkSizes(400, 512)]
+    report = await measure(
+        ["sizes"], [load(small_set)], lambda *_: None, files=0, large=0, chunks=0, url=server_url, sizes=sizes
+    )
+    small, large = report["sizes"][0]["cuts"]
+    assert small.passages > large.passages == 4
+    assert large.both == 1
+    assert "| 400 (512) tokens | 4 | 1.000 |" in markdown(report)

@@ -310,3 +310,14 @@ def test_the_estimate_is_near_the_tokenizer_for_english(monkeypatch: pytest.Monk
     exact = count_tokens(text)
     monkeypatch.setattr(chunking, "_tokenizer", lambda: None)
     assert exact * 0.9 < count_tokens(text) < exact * 1.4
+
+
+def test_counting_keeps_no_texts() -> None:
+    """The cache of the tokenizer would: 6 KB for each short text."""
+    import psutil
+
+    count_tokens("loaded")
+    before = psutil.Process().memory_info().rss
+    for number in range(4_000):
+        count_tokens(f"{number} is a number, and this is a sentence of some length about it. " * 3)
+    assert psutil.Process().memory_info().rss - before < 10_000_000
