@@ -163,7 +163,7 @@ async def test_many_that_come_at_once_leave_statistics_behind(words_only: Memory
 
 
 def test_the_rarest_terms_nominate_within_the_budget() -> None:
-    """A twentieth of the passages, but no less than 5,000 and no more than 20,000; one term always does."""
+    """A sixteenth of the passages, but no less than 6,000 and no more than 20,000; one term always does."""
 
     def term(number: int, containing: int, passages: int) -> Any:
         return {"lexeme": str(number), "term": number, "containing": containing, "passages": passages}

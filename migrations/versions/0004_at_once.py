@@ -33,7 +33,7 @@ CREATE FUNCTION found_at_once(
 )
 LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
 SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_nestloop = off
-SET enable_seqscan = off SET jit = off AS $body$
+SET enable_seqscan = off SET max_parallel_workers_per_gather = 0 SET jit = off AS $body$
 #variable_conflict use_column
 DECLARE
     is_pending boolean;
@@ -137,8 +137,16 @@ END $body$
     "CASE WHEN right(g.text, 1) = ']' THEN split_part(g.text, ' [', 1) ELSE g.text END,"
     " E' \\n\\t'), 1) IN ('?', '？', '؟'), false)",
 )
+# What these read takes a millisecond or two, and starting a worker five.
+ALONE = tuple(
+    (
+        f"ALTER FUNCTION {name} SET max_parallel_workers_per_gather = 0",
+        f"ALTER FUNCTION {name} RESET max_parallel_workers_per_gather",
+    )
+    for name in ("found_by_words", "speakers_named", "facts_near", "current_row")
+)
 # forwards, and what takes it back
-STEPS = ((FOUND_AT_ONCE, "DROP FUNCTION found_at_once"),)
+STEPS = ((FOUND_AT_ONCE, "DROP FUNCTION found_at_once"), *ALONE)
 
 
 def upgrade() -> None:
