@@ -5,8 +5,10 @@ An operation is made ready first, without being timed; then nothing but the save
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
+import os
 import random
 import time
 import uuid
@@ -14,11 +16,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from benchmarks.checkpointer.contenders import Contender
 from benchmarks.checkpointer.conversation import Thread
-from benchmarks.checkpointer.measured import Result
+from benchmarks.checkpointer.measured import Processor, Result
 from benchmarks.checkpointer.proxy import Proxy
 
 WARM = 4
@@ -146,10 +149,22 @@ def alist(limit: int, checkpoints: int) -> Cell:
     return operations
 
 
+def by_driver(statement: str) -> Cell:
+    """The least that a saver can do with its driver; one that cannot be asked gives no operation."""
+
+    async def operations(contender: Contender, _chance: random.Random, _iterations: int) -> AsyncIterator[Operation]:
+        while contender.driver is not None:
+            yield Operation(partial(contender.driver, statement))
+
+    return operations
+
+
 def cells(shrink: int = 1) -> dict[str, Cell]:
     """By the key of the row; `shrink` makes conversations so many times shorter, to try the benchmark itself."""
     long, medium, short = (max(length // shrink, 2) for length in (1000, 100, 10))
     return {
+        "floor-select": by_driver("SELECT 1"),
+        "floor-insert": by_driver("INSERT INTO public.floor VALUES ('x')"),
         "aput-10": aput(short),
         "aput-100": aput(medium),
         "aput-1000": aput(long),
@@ -172,6 +187,36 @@ DELAYED = {
 """Rows that are another row's operation, so many seconds of round trip away."""
 
 
+class Watch:
+    """Tells how long processors worked for an operation: this process, and the server's for one contender."""
+
+    def __init__(self, backends: Sequence[int]) -> None:
+        self._files = [Path(f"/proc/{pid}/schedstat") for pid in backends]
+        self._can_tell = bool(self._files) and all(os.access(file, os.R_OK) for file in self._files)
+        self._client = self._server = 0
+
+    @classmethod
+    async def of(cls, contender: Contender) -> Watch:
+        """One for the processes that work for the contender now."""
+        return cls(await contender.backends())
+
+    def _served(self) -> int:
+        return sum(int(file.read_text().split()[0]) for file in self._files)
+
+    def start(self) -> None:
+        """Note what was done until now."""
+        if self._can_tell:
+            self._server = self._served()
+            self._client = time.process_time_ns()
+
+    async def stop(self, work: list[Processor]) -> None:
+        """Add what was done since."""
+        if self._can_tell:
+            client = time.process_time_ns() - self._client
+            await asyncio.sleep(0.0003)  # the server accounts for a statement just after its answer
+            work.append(Processor(client / 1e6, (self._served() - self._server) / 1e6))
+
+
 async def measure(
     cell: Cell,
     result: Result,
@@ -181,20 +226,30 @@ async def measure(
     advance: Callable[[], None],
 ) -> None:
     """Time this cell, in milliseconds."""
-    order = [(each, cell(each, chance, iterations)) for each in contenders]
-    for contender, operations in order:
-        for _ in range(WARM):
+    order = []
+    for contender in contenders:
+        operations = cell(contender, chance, iterations)
+        async for operation in operations:
+            await operation()
+            await contender.settle()
+            order.append((contender, operations))
+            break
+        for _ in range(WARM - 1 if order and order[-1][0] is contender else 0):
             await (await anext(operations))()
             await contender.settle()
+    watches = {contender.name: await Watch.of(contender) for contender, _ in order}
     settled = time.perf_counter()
     with undisturbed():
         for _ in range(iterations):
             chance.shuffle(order)
             for contender, operations in order:
                 operation = await anext(operations)
+                measured, watch = result.of(contender.name), watches[contender.name]
+                watch.start()
                 began = time.perf_counter()
                 found = await operation.call()
-                result.of(contender.name).samples.append((time.perf_counter() - began) * 1000)
+                measured.samples.append((time.perf_counter() - began) * 1000)
+                await watch.stop(measured.work)
                 operation.check(found)
             if time.perf_counter() - settled > SETTLE:
                 for contender, _ in order:

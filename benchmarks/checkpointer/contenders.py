@@ -37,6 +37,14 @@ async def _no_bytes() -> int:
     return 0
 
 
+async def _no_backends() -> list[int]:
+    return []
+
+
+_FLOOR = "CREATE TABLE floor (said text); GRANT INSERT ON floor TO PUBLIC; GRANT USAGE ON SCHEMA public TO PUBLIC"
+"""A table without anything, for what a driver's own statement takes."""
+
+
 _OWN_TABLES = ("conversations", "messages", "checkpoints", "checkpoint_blobs", "checkpoint_writes")
 """Those of ours that hold what a checkpointer is given; the others that grow are there for searching."""
 
@@ -47,7 +55,8 @@ class Contender:
 
     `settle` ends the work that it has put off, `fresh` makes a saver that knows nothing yet over the
     same database, `size` is the bytes that its tables take up, `index_size` those of what others of
-    its tables hold for searching, `stock` the threads that are in it.
+    its tables hold for searching, `stock` the threads that are in it. `driver` sends one statement the way
+    the saver sends its own, `backends` are the server's processes that work for it.
     """
 
     name: str
@@ -56,6 +65,8 @@ class Contender:
     size: Callable[[], Awaitable[int]]
     index_size: Callable[[], Awaitable[int]] = _no_bytes
     settle: Callable[[], Awaitable[object]] = _nothing
+    driver: Callable[[str], Awaitable[object]] | None = None
+    backends: Callable[[], Awaitable[list[int]]] = _no_backends
     stock: dict[tuple[str, int], list[Thread]] = field(default_factory=dict)
 
     def with_stock_of(self, other: Contender) -> Contender:
@@ -89,9 +100,31 @@ async def _tables_size(url: str, names: Sequence[str] = (), *, others: bool = Fa
         await connection.close()
 
 
+async def _prepared(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        if not await connection.fetchval("SELECT to_regclass('public.floor')"):
+            await connection.execute(_FLOOR)
+    finally:
+        await connection.close()
+
+
+async def _backends(url: str) -> list[int]:
+    """The processes of the server at work for a database, without the one that tells."""
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return [row["pid"] for row in rows]
+    finally:
+        await connection.close()
+
+
 @asynccontextmanager
 async def open_ours(url: str) -> AsyncIterator[Contender]:
     """Our saver, without an embedder as `ConversationSaver.from_conn_string` opens it; words are indexed."""
+    await _prepared(url)
     async with Memory.open(url, embeddings=False, settings=Settings(pool_size=POOL)) as memory:
         yield Contender(
             OURS,
@@ -100,6 +133,8 @@ async def open_ours(url: str) -> AsyncIterator[Contender]:
             size=lambda: _tables_size(url, _OWN_TABLES),
             index_size=lambda: _tables_size(url, _OWN_TABLES, others=True),
             settle=memory.indexed,
+            driver=memory.database.fetch,
+            backends=lambda: _backends(url),
         )
 
 
@@ -121,7 +156,20 @@ async def open_official(url: str) -> AsyncIterator[Contender]:
     async with pool:
         saver = AsyncPostgresSaver(pool)
         await saver.setup()
-        yield Contender(OFFICIAL, saver, fresh=lambda: AsyncPostgresSaver(pool), size=lambda: _tables_size(url))
+        await _prepared(url)
+
+        async def driver(statement: str) -> None:
+            async with pool.connection() as connection:
+                await connection.execute(cast("Any", statement))
+
+        yield Contender(
+            OFFICIAL,
+            saver,
+            fresh=lambda: AsyncPostgresSaver(pool),
+            size=lambda: _tables_size(url),
+            driver=driver,
+            backends=lambda: _backends(url),
+        )
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.checkpointer.proxy import Traffic
 from benchmarks.checkpointer.rows import OFFICIAL, OURS, Row
@@ -14,11 +14,19 @@ from benchmarks.checkpointer.rows import OFFICIAL, OURS, Row
 _RESAMPLES = 400
 
 
+class Processor(NamedTuple):
+    """Milliseconds of a processor that an operation took, in this process and in those of the server."""
+
+    client: float
+    server: float
+
+
 @dataclass(slots=True)
 class Measured:
-    """What one contender did in one row: samples in the row's unit, and the traffic of an operation."""
+    """What one contender did in one row: samples in the row's unit, the traffic of an operation, its work."""
 
     samples: list[float] = field(default_factory=list)
+    work: list[Processor] = field(default_factory=list)
     traffic: list[Traffic] = field(default_factory=list)
 
     @property
@@ -31,6 +39,13 @@ class Measured:
         """The value that one sample in twenty is above."""
         ordered = sorted(self.samples)
         return ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
+
+    @property
+    def processor(self) -> Processor | None:
+        """The median work; None where it cannot be told."""
+        if not self.work:
+            return None
+        return Processor(*(statistics.median(side) for side in zip(*self.work, strict=True)))
 
     @property
     def per_operation(self) -> Traffic | None:

@@ -40,11 +40,24 @@ class Report:
             cells = [_value(result, result.measured.get(name)) for name in names]
             met = {True: "yes", False: "**no**", None: ""}[result.met]
             lines.append(f"| {result.row.title} | {' | '.join(cells)} | {_ratio(result)} | {result.row.gate} | {met} |")
+        worked = self._worked()
+        if worked:
+            head = "| processor's time | ours: Python | ours: server | postgres: Python | postgres: server |"
+            lines += ["", head, "|---|---|---|---|---|", *worked]
         counted = self._counted()
         if counted:
             lines += ["", "| on the wire, one operation | ours | postgres |", "|---|---|---|", *counted]
         lines += ["", *(f"- {line}" for line in self._facts())]
         return "\n".join(lines) + "\n"
+
+    def _worked(self) -> list[str]:
+        lines = []
+        for result in self.results:
+            work = [result.of(name).processor for name in (OURS, OFFICIAL)]
+            if any(work):
+                cells = [f"{each.client:.2f} ms | {each.server:.2f} ms" if each else " | " for each in work]
+                lines.append(f"| {result.row.title} | {' | '.join(cells)} |")
+        return lines
 
     def _counted(self) -> list[str]:
         lines = []
@@ -105,6 +118,7 @@ def _row_document(result: Result) -> dict[str, Any]:
                 "p50": each.value,
                 "p95": each.p95,
                 "samples": each.samples,
+                "processor": each.processor._asdict() if each.processor else None,
                 "wire": asdict(each.per_operation) if each.per_operation else None,
             }
             for name, each in result.measured.items()

@@ -11,7 +11,7 @@ Rule = Literal["at most", "at least", "alone"]
 
 OURS, OFFICIAL = "ours", "postgres"
 
-GROUPS = ("aput", "aput_writes", "aget_tuple", "alist", "delay", "turn", "bytes", "throughput")
+GROUPS = ("floor", "aput", "aput_writes", "aget_tuple", "alist", "delay", "turn", "bytes", "throughput")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Row:
 
 
 ROWS = (
+    Row("floor-select", "floor", "SELECT 1, by the driver alone", "ms"),
+    Row("floor-insert", "floor", "INSERT of one row of one column, by the driver alone", "ms"),
     Row("aput-10", "aput", "aput, 10 messages", "ms", 0.30),
     Row("aput-100", "aput", "aput, 100 messages", "ms", 0.12),
     Row("aput-1000", "aput", "aput, 1000 messages", "ms", 0.03),
