@@ -37,7 +37,7 @@ from memory_plugin.instruction_signs import reads_like_instruction
 from memory_plugin.types import HIT_KINDS, Source
 
 if TYPE_CHECKING:
-    from memory_plugin.types import Conversation, Hit, Hits, Message
+    from memory_plugin.types import Conversation, Hit, Hits, Message, SimilarMemory
 
 
 R = TypeVar("R", Recalled, References)
@@ -155,8 +155,8 @@ async def remember(
     key: str | None,
     valid_from: str | None,
     valid_to: str | None,
-    replaces: Hit | None = None,
-    similar: Hit | None = None,
+    replaces: SimilarMemory | None = None,
+    similar: SimilarMemory | None = None,
 ) -> Stored:
     """Store one fact; who wrote it, and through which program, stays with it.
 
@@ -172,6 +172,7 @@ async def remember(
         valid_from=moment(valid_from, "valid_from"),
         valid_to=moment(valid_to, "valid_to", end=True),
         trust="assistant",
+        similar=False,  # it was looked for before, in time to ask
     )
     status = stored.status or "created"
     flagged = reads_like_instruction(content)
@@ -187,7 +188,7 @@ async def remember(
     )
 
 
-def _stored_notice(status: str, *, flagged: bool, beside: Hit | None) -> str:
+def _stored_notice(status: str, *, flagged: bool, beside: SimilarMemory | None) -> str:
     notice = {
         "created": "Remembered.",
         "updated": "Remembered; the former text is superseded.",
@@ -200,13 +201,13 @@ def _stored_notice(status: str, *, flagged: bool, beside: Hit | None) -> str:
     return notice
 
 
-def _similar(hit: Hit) -> Similar:
-    return Similar(id=hit.id, text=label(hit.text, 300) or "")
+def _similar(near: SimilarMemory) -> Similar:
+    return Similar(id=str(near.id), text=label(near.content, 300) or "")
 
 
-async def keep_old(caller: Caller, near: Hit) -> Stored:
+async def keep_old(caller: Caller, near: SimilarMemory) -> Stored:
     """The answer where a person chose the memory that there was already."""
-    memory = await reading.own_memory(caller, reading.memory_id(near.id), shared=False)
+    memory = await reading.own_memory(caller, reading.memory_id(str(near.id)), shared=False)
     return Stored(
         notice="Nothing was written: the user keeps the memory that there is.",
         id=str(memory.id),

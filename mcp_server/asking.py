@@ -8,8 +8,6 @@ the answer naming the other.
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -21,15 +19,13 @@ from pydantic import BaseModel, Field
 from mcp_server import reading
 from mcp_server.caller import Caller, current_caller
 from mcp_server.render import label
-from memory_plugin.types import Hit, MemoryItem
+from memory_plugin.types import MemoryItem, SimilarMemory
 
 LIKENESS = 0.75
-"""Share of words two texts have in common from which on they say nearly the same."""
+"""Similarity from which on a person is asked, and an assistant told: more than remember reports to a program."""
 
 _MOST_WORDS = 60
 """Longer texts are not compared: those that differ in one word of many may differ in all that matters."""
-
-_MY_NAMESPACE = "memories"
 
 Me = Annotated[Caller, Resolve(current_caller)]
 
@@ -115,22 +111,18 @@ class StoreIt:
     """Nothing has to be decided."""
 
 
-async def nearest(caller: Me, content: str, key: str | None) -> Hit | None:
+async def nearest(caller: Me, content: str, key: str | None) -> SimilarMemory | None:
     """The caller's memory that says nearly the same; None with a key, which names the one that is meant."""
-    words = _words(content)
-    if key or not 3 <= len(words) <= _MOST_WORDS:
+    if key or not 3 <= len(content.split()) <= _MOST_WORDS:
         return None
-    mine = (_MY_NAMESPACE, caller.user_id) if caller.user_id else (_MY_NAMESPACE,)
-    hits = await caller.core.recall(content, user_id=caller.user_id, namespace=mine, kinds=("memory",), limit=5)
-    for hit in hits:
-        others = _words(hit.text)
-        same = " ".join(hit.text.split()).casefold() == " ".join(content.split()).casefold()
-        if not same and hit.namespace == mine and len(words & others) >= LIKENESS * len(words | others):
-            return hit
+    for near in await caller.core.memories.near(content, user_id=caller.user_id):
+        same = " ".join(near.content.split()).casefold() == " ".join(content.split()).casefold()
+        if not same and near.similarity >= LIKENESS:
+            return near
     return None
 
 
-Nearest = Annotated[Hit | None, Resolve(nearest)]
+Nearest = Annotated[SimilarMemory | None, Resolve(nearest)]
 
 
 async def what_to_keep(near: Nearest, content: str, ctx: Context) -> StoreIt | Elicit[NearlyTheSame]:
@@ -138,11 +130,7 @@ async def what_to_keep(near: Nearest, content: str, ctx: Context) -> StoreIt | E
     if near is None or not can_ask(ctx):
         return StoreIt()
     return Elicit(
-        f"A memory says nearly the same: “{label(near.text, 300)}”. What should become of the new one, "
+        f"A memory says nearly the same: “{label(near.content, 300)}”. What should become of the new one, "
         f"“{label(content, 300)}”?",
         NearlyTheSame,
     )
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))

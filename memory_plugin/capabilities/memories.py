@@ -32,7 +32,7 @@ from memory_plugin.capabilities.memory_writes import LIVE, OPEN_LIVE, MemoryWrit
 from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.db.joined import together
 from memory_plugin.errors import ConflictError, InvalidInputError, MemoryPluginError, OutcomeUnknownError
-from memory_plugin.types import MemoryItem, MemoryScope, Page, SecretsPolicy, Source, Trust, uuid7
+from memory_plugin.types import MemoryItem, MemoryScope, Page, SecretsPolicy, SimilarMemory, Source, Trust, uuid7
 from memory_plugin.validation import (
     clean_text,
     identifier,
@@ -205,6 +205,21 @@ class Memories:
                 place, fact = batch[row["place"] - 1]
                 answers[place] = _answer(row, fact)
         return answers
+
+    async def near(self, content: str, *, user_id: str | None = None) -> list[SimilarMemory]:
+        """The facts that say nearly the same as a text that is not stored yet, where `remember` would put it.
+
+        The nearest first, as far as they share words with it; those written a moment ago are among them.
+
+        Raises:
+            InvalidInputError: the text could not be stored.
+        """
+        if self._near is None:
+            return []
+        fact = checked(content, user_id=user_id, own_user=self._user_id, secrets="allow")
+        if isinstance(fact, InvalidInputError):
+            raise fact
+        return [each.fact for each in await self._near(fact)][:MOST_SIMILAR]
 
     async def _store_and_look(self, fact: Fact, find: FindNear) -> tuple[MemoryItem, list[Near]]:
         """Both at once: looking must not delay the write."""
