@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.load.measured import Latencies, Measured, Sizes
 from benchmarks.load.people import Everybody, LongTail
-from benchmarks.load.report import FILLING, SLACK, Left, Report
+from benchmarks.load.report import SLACK, Left, Report
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,10 +47,10 @@ def test_each_fault_of_a_run_is_a_problem_of_its_report() -> None:
     steady, grown = Sizes(1.0), Sizes(1.0)
     for second in range(60):
         steady.add(100 << 20)
-        grown.add((100 << 20) + second * (SLACK + FILLING) // 30)
+        grown.add((100 << 20) + second * SLACK // 30)
     assert report(sizes=steady).problems == []
     assert "The memory grew by" in report(sizes=grown).problems[0]
-    assert grown.slope == pytest.approx(2 * (SLACK + FILLING), rel=0.01)
+    assert grown.slope == pytest.approx(2 * SLACK, rel=0.01)
     assert "not given back" in report(connections_lent=1).problems[0]
     assert report(left=Left(connections=2)).problems == ["2 connections were left open."]
     empty = report()

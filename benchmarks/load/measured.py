@@ -56,7 +56,7 @@ class Measured:
 
     def end(self) -> None:
         """Count no more."""
-        self._counting, self.seconds = False, time.perf_counter() - self.began
+        self._counting, self.seconds = False, time.perf_counter() - self.began if self.began else 0.0
 
     @contextmanager
     def timed(self, operation: str) -> Iterator[None]:

@@ -21,12 +21,6 @@ that are not full yet still take."""
 SLACK = 24 * _MEGABYTE
 """Bytes on top, so that a small process is not held to a few pages."""
 
-SHORT = 300
-"""Seconds up to which a run is over before the caches are full (what is known of threads, prepared statements)."""
-
-FILLING = 96 * _MEGABYTE
-"""Bytes that they may still take in a short run; what leaks shows in a long one."""
-
 
 @dataclass(frozen=True, slots=True)
 class Left:
@@ -61,7 +55,7 @@ class Report:
     @property
     def growth_allowed(self) -> float:
         """Bytes by which the memory may grow after the warm-up."""
-        return self.sizes.begin * GROWTH + SLACK + (FILLING if self.measured.seconds < SHORT else 0)
+        return self.sizes.begin * GROWTH + SLACK
 
     @property
     def problems(self) -> list[str]:

@@ -119,7 +119,7 @@ async def _work(plan: Plan, memory: Memory, report: Report, advance: Advance) ->
     began = seen = time.monotonic()
     end = began + plan.length
     try:
-        while (now := time.monotonic()) < end:
+        while (now := time.monotonic()) < end or not measured.began:
             is_cold = not measured.began
             if is_cold and now - began >= plan.warm_up and _is_warm(agents, (now - began) / (plan.warm_up or 1)):
                 measured.begin()
