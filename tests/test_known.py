@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import OrderedDict
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from memory_plugin.langgraph import known
+from memory_plugin.langgraph.entries import entry_of
 from memory_plugin.langgraph.known import (
     MAX_THREADS,
     Kept,
     KnownCheckpoint,
     KnownMessages,
     KnownThread,
+    View,
     runs,
     uncovered,
 )
@@ -111,3 +117,49 @@ def test_checkpoints_of_a_thread_count_towards_the_limit() -> None:
         thread.remember("", f"c{number}", remembered(number))
     assert len(kept) < 10
     assert sum(each.footprint for each in kept.values()) <= 1_000_000 + thread.footprint
+
+
+PLAIN: dict[str, Callable[[int], BaseMessage]] = {
+    "said": lambda number: HumanMessage(f"text {number} " + "x" * 40, id=f"said-{number}"),
+    "said in Chinese": lambda number: HumanMessage(f"{number}" + "茶" * 400, id=f"said-{number}"),
+    "answered": lambda number: AIMessage(
+        f"text {number}",
+        id=f"answered-{number}",
+        response_metadata={"token_usage": {"all": number + 1000}, "model": f"m{number}", "finish": "stop"},
+        usage_metadata={"input_tokens": number + 1000, "output_tokens": number + 2000, "total_tokens": number + 3000},
+    ),
+    "called": lambda number: AIMessage(
+        "",
+        id=f"called-{number}",
+        tool_calls=[{"name": "search", "args": {"what": f"word {number}", "most": number + 1000}, "id": f"c{number}"}],
+    ),
+    "in parts": lambda number: AIMessage(
+        [{"type": "text", "text": f"first {number}"}, {"type": "text", "text": f"second {number}" * 20}],
+        id=f"parts-{number}",
+    ),
+    "of a class of its own": lambda number: Odd(f"text {number} " + "x" * 40, id=f"odd-{number}"),
+}
+
+
+class Odd(HumanMessage):
+    """A class that is known by its digest alone."""
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_thread_counts_the_bytes_that_it_takes(kind: str) -> None:
+    """The limit on memory holds what it says, whatever messages are like."""
+    make, number = PLAIN[kind], 300
+    for place in range(3):
+        entry_of(make(place))
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        messages = [make(place) for place in range(number)]
+        entries = [entry_of(message) for message in messages]
+        thread = KnownThread()
+        thread.learn(entries, 1, None)
+        thread.show(("", "messages"), View(messages, entries, [(1, number + 1)]))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.75 < thread.footprint / (after - before) < 1.5

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from operator import attrgetter
+from sys import getsizeof
 from typing import Any
 
 import ormsgpack
@@ -19,8 +21,9 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from memory_plugin.langchain.messages import CORE_MESSAGES, message_of_fields
 
-OVERHEAD = 1500
-"""Bytes that a kept message takes beside its text: measured, for one with usage and response metadata."""
+# Bytes, as measured, of the frozen copy and of the application's own message, which is kept to be recognised: of any
+# message, of each dict or list in it, and of each thing in one of these; texts come on top, and are shared by both.
+_MESSAGE, _CONTAINER, _ITEM = 1500, 280, 190
 
 _CORE = frozenset(CORE_MESSAGES)
 
@@ -48,7 +51,7 @@ class Entry:
     """One message; `seq` is its row, None while it has none.
 
     `fields` are None for a message that is known by its digest alone. They belong to the entry:
-    nothing of them that can change is ever handed out.
+    nothing of them that can change is ever handed out. `size` is in bytes, about.
     """
 
     __slots__ = ("_containers", "_digest", "cls", "fields", "key", "seq", "size")
@@ -58,14 +61,16 @@ class Entry:
         self.fields = fields
         self.key = key
         self.seq: int | None = None
-        content = fields["content"] if fields is not None else ""
-        self.size = OVERHEAD + len(content) if type(content) is str else OVERHEAD + 40 * len(str(content))
+        self.size = _MESSAGE
         self._digest = digest
-        self._containers = (
-            [(name, _copier(value)) for name, value in fields.items() if type(value) is dict or type(value) is list]
-            if fields is not None
-            else []
-        )
+        self._containers: list[tuple[str, Callable[[], Any]]] = []
+        if fields is not None:
+            for name, value in fields.items():
+                if type(value) is str:
+                    self.size += len(value) if value.isascii() else getsizeof(value)
+                elif type(value) is dict or type(value) is list:
+                    self._containers.append((name, _copier(value)))
+                    self.size += _weight(value) if value else _CONTAINER
 
     @property
     def digest(self) -> int:
@@ -105,10 +110,15 @@ def entry_of(message: BaseMessage) -> Entry:
         fields = _frozen(fields_of(message))
     digest = None if fields is not None else digest_of(message)
     name = message.id
-    if type(name) is not str:
+    if type(name) is str:
+        entry = Entry(cls, fields, digest, name)
+    else:
         digest = digest if digest is not None else _digest_of_fields(cls, fields, message)
-        return Entry(cls, fields, digest, digest)
-    return Entry(cls, fields, digest, name)
+        entry = Entry(cls, fields, digest, digest)
+    if fields is None:
+        with suppress(RecursionError):
+            entry.size += sum(map(_weight, fields_of(message).values())) - _MESSAGE // 2  # there is no copy
+    return entry
 
 
 def entry_of_fields(cls: type[BaseMessage], fields: dict[str, Any]) -> Entry:
@@ -175,6 +185,17 @@ def _plain(value: Any) -> Any:
     elif kind is dict and all(type(name) is str for name in value):
         return {name: each if type(each) in _PLAIN else _plain(each) for name, each in value.items()}
     raise _NotPlainError
+
+
+def _weight(value: Any) -> int:
+    """Bytes of a value and of all that is in it, about."""
+    if type(value) is str:
+        return len(value) if value.isascii() else getsizeof(value)
+    if type(value) is dict:
+        return _CONTAINER + _ITEM * len(value) + sum(map(_weight, value.values()))
+    if type(value) is list:
+        return _CONTAINER + _ITEM * len(value) + sum(map(_weight, value))
+    return 0
 
 
 def _copier(value: Any) -> Callable[[], Any]:

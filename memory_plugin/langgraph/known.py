@@ -210,6 +210,7 @@ class KnownThread:
         """Bytes of all that is known, about."""
         lists = sum(len(view.entries) for view in self.views.values())
         rest = _CHECKPOINT * len(self.checkpoints) + 2 * _REFERENCE * lists + len(self.buffer or "")
+        rest += sum(len(text or "") for _, text in self.buffer_parts.values())
         return _THREAD + self.size + rest
 
     def learn(self, entries: Sequence[Entry], first: int, proof: UUID | None) -> None:
