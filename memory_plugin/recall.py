@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from memory_plugin.capabilities.memory_filters import filter_condition, prefix_condition
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
     from memory_plugin.capabilities.memories import Memories
     from memory_plugin.capabilities.passages import Passages
     from memory_plugin.capabilities.references import ReferenceRow, References
-
-K = TypeVar("K")
-V = TypeVar("V")
-R = TypeVar("R")
 
 KINDS: Final = (MEMORY, MESSAGE, REFERENCE)
 KIND_NUMBERS: Final[Mapping[str, int]] = {"memory": MEMORY, "message": MESSAGE, "reference": REFERENCE}
@@ -159,10 +156,10 @@ class Recall:
                 for each in some
                 if each.candidate.kind == MESSAGE
             ]
-            memories, messages, references = await asyncio.gather(
-                _unless_empty(self._memories.hydrate, ids[MEMORY]),
-                _unless_empty(self._conversations.hydrate, places),
-                _unless_empty(self._references.hydrate, ids[REFERENCE]),
+            memories, messages, references = await _together(
+                partial(self._memories.hydrate, ids[MEMORY]) if ids[MEMORY] else None,
+                partial(self._conversations.hydrate, places) if places else None,
+                partial(self._references.hydrate, ids[REFERENCE]) if ids[REFERENCE] else None,
             )
             for each in some:
                 hits.add(each, memories, messages, references)
@@ -329,6 +326,15 @@ def _reference_hit(scored: Scored, row: ReferenceRow, parts: dict[str, float]) -
     )
 
 
-async def _unless_empty(read: Callable[[Sequence[K]], Awaitable[dict[V, R]]], keys: Sequence[K]) -> dict[V, R]:
-    """What is stored under the keys, without asking where there are none."""
-    return await read(keys) if keys else {}
+async def _together(*reads: Callable[[], Awaitable[dict[Any, Any]]] | None) -> list[dict[Any, Any]]:
+    """What each gives, at the same time; nothing for None."""
+    found: list[dict[Any, Any]] = [{} for _ in reads]
+    wanted = [(place, read) for place, read in enumerate(reads) if read is not None]
+    if len(wanted) == 1:
+        # most answers are of one kind, and need no task of their own
+        ((place, read),) = wanted
+        found[place] = await read()
+        return found
+    for (place, _), answer in zip(wanted, await asyncio.gather(*(read() for _, read in wanted)), strict=True):
+        found[place] = answer
+    return found

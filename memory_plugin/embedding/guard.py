@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from memory_plugin.embedding.cache import QueryCache
@@ -103,6 +104,14 @@ class Guard:
         return {text: vector for text, vector in found if vector is not None}
 
     async def _within(self, seconds: float, call: Awaitable[T]) -> T:
+        if self.at_once:
+            # it answers sooner than a task of its own would begin
+            try:
+                async with asyncio.timeout(seconds):
+                    with self._translated():
+                        return await call
+            except TimeoutError as error:
+                raise self._no_answer(seconds) from error
         task = asyncio.ensure_future(call)
         try:
             done, _ = await asyncio.wait({task}, timeout=seconds)
@@ -111,19 +120,30 @@ class Guard:
             raise
         if not done:
             self._leave(task)
-            self._awake_at, self._rest = time.monotonic() + self._rest, min(2 * self._rest, REST[1])
-            raise EmbeddingError(
-                f"The embedder {self.name} gave no answer within {seconds:g} seconds: "
-                "check that it can be reached, or raise MEMORY_EMBEDDING_TIMEOUT."
-            )
+            raise self._no_answer(seconds)
+        with self._translated():
+            try:
+                return task.result()
+            except asyncio.CancelledError as error:
+                raise EmbeddingError(f"The embedder {self.name} cancelled its own work.") from error
+
+    def _no_answer(self, seconds: float) -> EmbeddingError:
+        """What is said of an embedder that took too long, which rests now."""
+        self._awake_at, self._rest = time.monotonic() + self._rest, min(2 * self._rest, REST[1])
+        return EmbeddingError(
+            f"The embedder {self.name} gave no answer within {seconds:g} seconds: "
+            "check that it can be reached, or raise MEMORY_EMBEDDING_TIMEOUT."
+        )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Whatever an embedder raises is an EmbeddingError."""
         try:
-            return task.result()
+            yield
         except EmbeddingError:
             raise
         except UnsupportedError as error:
             raise EmbeddingError(str(error)) from error
-        except asyncio.CancelledError as error:
-            raise EmbeddingError(f"The embedder {self.name} cancelled its own work.") from error
         except Exception as error:  # the border: an embedder of the application raises what it likes
             raise EmbeddingError(f"The embedder {self.name} failed ({reason_of(error)}).") from error
 

@@ -43,6 +43,9 @@ class SmallModel:
     LONGEST: ClassVar[int] = 200
     """Characters without a space; putting longer ones together takes time with their square."""
 
+    ROWS: ClassVar[int] = 1024
+    """Vectors of tokens that are kept, a kilobyte each: most words come again."""
+
     def __init__(self, ranks: dict[str, int], singles: dict[str, int], weights: int, offset: int, width: int) -> None:
         self._ranks = ranks
         self._singles = singles
@@ -51,6 +54,7 @@ class SmallModel:
         self._row = struct.Struct(f"<{width}e")
         self._size = len(ranks) + len(singles)
         self._joined = lru_cache(maxsize=2048)(self._join)
+        self._row_of = lru_cache(maxsize=self.ROWS)(self._read_row)
         weakref.finalize(self, os.close, weights)
 
     @classmethod
@@ -88,13 +92,16 @@ class SmallModel:
         return vectors
 
     def _sum(self, tokens: Sequence[int]) -> Vector:
-        row, offset, file = self._row, self._offset, self._weights
-        # read, not mapped: pages that were touched would count as memory of this process
-        rows = [row.unpack(os.pread(file, row.size, offset + token * row.size)) for token in tokens]
         # sums of 16-bit floats are exact in 64 bits, in whatever order
-        sums = [sum(column, 0.0) for column in zip(*rows, strict=True)] or [0.0] * (row.size // 2)
+        sums = [sum(column, 0.0) for column in zip(*map(self._row_of, tokens), strict=True)]
+        sums = sums or [0.0] * (self._row.size // 2)
         norm = math.hypot(*sums) or 1.0
         return array("f", [value / norm for value in sums]).tolist()
+
+    def _read_row(self, token: int) -> array[float]:
+        """The vector of a token, read, not mapped: pages that were touched would count as memory of this process."""
+        row = self._row
+        return array("f", row.unpack(os.pread(self._weights, row.size, self._offset + token * row.size)))
 
     def tokens(self, text: str) -> list[int] | None:
         """The numbers of the tokens; None where the text is not for here."""
