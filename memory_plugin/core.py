@@ -225,6 +225,7 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
             language=self.settings.language,
             embedder=self.embedder,
             query_seconds=self.settings.embedding_timeout,
+            guards=self._shared.guards,
         )
         self.spaces = VectorSpaces(
             database, tenant=tenant, vectors=self.passages.vectors, index_from=self.settings.vector_index_from

@@ -14,6 +14,7 @@ from memory_plugin.validation import identifier
 if TYPE_CHECKING:
     from memory_plugin.bridge import Bridge
     from memory_plugin.db.database import Database
+    from memory_plugin.embedding.guard import Guard
     from memory_plugin.indexer import Indexer
 
 KEPT = 256
@@ -25,10 +26,12 @@ class Views:
 
     Attributes:
         threads: what checkpointers know of threads, of all tenants together, so that one limit holds for all.
+        guards: what stands between the stores and their embedders, by name, so that all know which one hangs.
     """
 
     def __init__(self) -> None:
         self.threads: OrderedDict[Any, Any] = OrderedDict()
+        self.guards: dict[str, Guard] = {}
         self._kept: OrderedDict[str, Any] = OrderedDict()
         self._indexers: WeakSet[Indexer] = WeakSet()
         self._stopping: set[asyncio.Task[None]] = set()

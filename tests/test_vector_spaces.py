@@ -237,6 +237,22 @@ async def test_an_embedder_that_hangs_delays_one_search_and_no_write(database_ur
     assert again.words_only is None
 
 
+async def test_an_embedder_that_hangs_for_one_tenant_is_not_waited_for_by_another(database_url: str) -> None:
+    model = Topics()
+    settings = Settings().model_copy(update={"embedding_timeout": 0.3})
+    async with MemoryCore.open(database_url, embeddings=model, settings=settings) as core:
+        other = core.for_tenant("other")
+        for store in (core, other):
+            await store.remember(FACTS[1], user_id="u")
+            await store.indexed()
+        model.gate.clear()
+        asked = len(model.asked)
+        for store in (core, other):
+            assert "no answer" in ((await store.recall("dog", user_id="u")).words_only or "")
+        assert len(model.asked) == asked + 1
+        assert core.passages.vectors._guards is other.passages.vectors._guards  # its recent vectors too are kept once
+
+
 async def test_a_store_without_an_embedder_says_so(database_url: str) -> None:
     async with MemoryCore.open(database_url, embeddings=False) as core:
         await core.remember(FACTS[1], user_id="u")

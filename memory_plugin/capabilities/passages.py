@@ -42,6 +42,7 @@ from memory_plugin.db.joined import apart
 
 if TYPE_CHECKING:
     from memory_plugin.embedding import Embedder
+    from memory_plugin.embedding.guard import Guard
 
 __all__ = [
     "CANDIDATES",
@@ -142,6 +143,7 @@ class Passages:
         language: PostgreSQL text search configurations, for stemming and stop words; several with commas between.
         embedder: gives the vectors; None ranks by words alone.
         query_seconds: how long a search waits for the vector of its query.
+        guards: of the embedders, see `Vectors`.
 
     Attributes:
         vectors: of the passages and of queries.
@@ -156,11 +158,12 @@ class Passages:
         language: str = "english",
         embedder: Embedder | None = None,
         query_seconds: float | None = None,
+        guards: dict[str, Guard] | None = None,
     ) -> None:
         self._database = database
         self._tenant = tenant
         self.languages = Languages(database, tenant=tenant, setting=language)
-        self.vectors = Vectors(database, tenant=tenant, embedder=embedder, query_seconds=query_seconds)
+        self.vectors = Vectors(database, tenant=tenant, embedder=embedder, query_seconds=query_seconds, guards=guards)
         self._index = IndexStatements(database)
         self._read = database.sql(_READ)
         self._time_words: str | None = None

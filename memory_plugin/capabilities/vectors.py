@@ -70,6 +70,7 @@ class Vectors:
     Args:
         embedder: the model to use; None leaves all to the words.
         query_seconds: how long a search waits for the vector of its query.
+        guards: of the embedders by name, shared with other tenants: what hangs is found out once.
     """
 
     def __init__(
@@ -79,11 +80,12 @@ class Vectors:
         tenant: str,
         embedder: Embedder | None,
         query_seconds: float | None = None,
+        guards: dict[str, Guard] | None = None,
     ) -> None:
         self._database = database
         self._tenant = tenant
         self._query_seconds = query_seconds
-        self._guards: dict[str, Guard] = {}
+        self._guards: dict[str, Guard] = {} if guards is None else guards
         self._own = embedder
         self._space: Space | None = None
         self._before: Space | None = None
@@ -395,11 +397,15 @@ class Vectors:
 
     def beside(self, embedder: Embedder) -> Vectors:
         """The same for another model; searches use the spaces of this one until that model's is ready."""
-        other = Vectors(self._database, tenant=self._tenant, embedder=embedder, query_seconds=self._query_seconds)
         if self._own is not None:
             self._guard(self._own)
-        other._guards.update(self._guards)
-        return other
+        return Vectors(
+            self._database,
+            tenant=self._tenant,
+            embedder=embedder,
+            query_seconds=self._query_seconds,
+            guards=self._guards,
+        )
 
     def use(self, embedder: Embedder) -> None:
         """From now on this is the model of the store."""
