@@ -10,8 +10,9 @@ memory's own tools, secrecy towards the user, giving secrets away, hidden charac
 mean: a careful attacker gets past them, and a document about such attacks is flagged. A flag is a
 hint, not a border; the border is that stored text is shown as data.
 
-PostgreSQL matches the same patterns, for the index: they keep to what both kinds of regular expression
-have in common. Most texts have none of the `TRIGGERS` and cost no more than looking for those.
+The database function `reads_like_instruction` has the same patterns, for the index: they keep to what both
+kinds of regular expression have in common, and a change needs a migration. Most texts have none of the `TRIGGERS`
+and cost no more than looking for those.
 """
 
 from __future__ import annotations
@@ -152,22 +153,3 @@ def signs(text: str) -> tuple[Sign, ...]:
 def reads_like_instruction(text: str) -> bool:
     """Whether there is any sign."""
     return bool(signs(text))
-
-
-def flagged_sql(text: str) -> str:
-    """The same in SQL: an expression over the text, which must not be an expensive expression itself."""
-    ascii_only = f"octet_length({text}) = char_length({text})"
-    seen = f"""lower(CASE WHEN {ascii_only} THEN {text}
-        ELSE normalize(regexp_replace({text}, '{UNSEEN}', '', 'g'), NFKC) END COLLATE "C")"""
-    # one automaton for all of them: looking for each by itself reads the text sixty times
-    triggers = "|".join(map(re.escape, TRIGGERS)).replace("\\ ", " ")
-    in_words = " OR ".join(f"words ~ '{pattern}'" for pattern in _IN_WORDS.values())
-    in_text = " OR ".join(f"seen ~ '{pattern}'" for pattern in _IN_TEXT.values())
-    return f"""(NOT {ascii_only} AND regexp_replace({text}, '{FLAG}', '', 'g') ~ '{HIDDEN}' OR EXISTS (
-        SELECT FROM (SELECT {seen} AS seen OFFSET 0) AS shown
-        CROSS JOIN LATERAL (
-            SELECT ' ' || regexp_replace(seen, '{BETWEEN}', ' ', 'g') || ' ' AS words
-            WHERE seen ~ '{triggers}'
-            OFFSET 0
-        ) AS read
-        WHERE {in_words} OR {in_text}))"""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncpg
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memory_plugin.core import MemoryCore
-from memory_plugin.instruction_signs import PATTERNS, TRIGGERS, flagged_sql, reads_like_instruction, signs
+from memory_plugin.db.database import Database
+from memory_plugin.instruction_signs import PATTERNS, TRIGGERS, reads_like_instruction, signs
 from tests.snippets import ROOT
 
 FLAGGED = {
@@ -117,16 +117,28 @@ def test_no_text_takes_long() -> None:
         signs(piece * (20_000 // len(piece)))  # pytest would not return for ages otherwise
 
 
-async def test_the_database_sees_the_same(server_url: str) -> None:
-    texts = [*FLAGGED, *ORDINARY, *("".join(pair) for pair in zip(FLAGGED, ORDINARY, strict=False)), *TRIGGERS, ""]
-    connection = await asyncpg.connect(server_url)
-    try:
-        rows = await connection.fetch(
-            f"SELECT t.text, {flagged_sql('t.text')} AS flagged FROM unnest($1::text[]) AS t (text)", texts
-        )
-    finally:
-        await connection.close()
+def _matches(amount: int) -> list[str]:
+    """Texts that the patterns match, of every alternative that they have."""
+    found: list[str] = []
+
+    @settings(max_examples=amount, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(sorted(PATTERNS.values())).flatmap(lambda pattern: st.from_regex(pattern, fullmatch=True)))
+    def draw(text: str) -> None:
+        found.append(text.replace("\0", " "))
+
+    draw()
+    return found
+
+
+async def test_the_database_sees_the_same(database: Database) -> None:
+    made = [*FLAGGED, *ORDINARY, *("".join(pair) for pair in zip(FLAGGED, ORDINARY, strict=False)), *_matches(500)]
+    filler = "Nothing of note. " * 200  # the database looks for the triggers of a long text in another way
+    texts = [*made, *TRIGGERS, "", *(f"{filler}{text}" for text in made)]
+    rows = await database.fetch(
+        "SELECT t.text, memory.reads_like_instruction(t.text) AS flagged FROM unnest($1::text[]) AS t (text)", texts
+    )
     assert {row["text"]: row["flagged"] for row in rows} == {text: reads_like_instruction(text) for text in texts}
+    assert sum(row["flagged"] for row in rows) > 500
 
 
 async def test_every_kind_of_hit_says_that_it_is_flagged(core: MemoryCore) -> None:

@@ -75,16 +75,17 @@ WITH batch AS MATERIALIZED (
 ), counted AS (
     SELECT kind, {{s}}.term_id(u.lexeme) AS term, 1 AS n FROM changed, unnest(new) AS u
     UNION ALL SELECT kind, {{s}}.term_id(u.lexeme), -1 FROM changed, unnest(old) AS u
-), terms AS (
-    INSERT INTO {{s}}.term_statistics AS t (tenant_id, kind, term, passages)
-    SELECT $1, kind, term, sum(n) FROM counted GROUP BY kind, term HAVING sum(n) <> 0 ORDER BY kind, term
-    ON CONFLICT (tenant_id, kind, term) DO UPDATE SET passages = greatest(0, t.passages + excluded.passages)
-    RETURNING 1
 ), corpus AS (
     INSERT INTO {{s}}.corpus_statistics AS c (tenant_id, kind, passages, total_length)
-    -- after the terms, as everywhere: otherwise two writers could wait for each other
-    SELECT $1, kind, 0, sum(length - old_length) FROM changed WHERE (SELECT count(*) FROM terms) >= 0 GROUP BY kind
+    SELECT $1, kind, 0, sum(length - old_length) FROM changed GROUP BY kind ORDER BY kind
     ON CONFLICT (tenant_id, kind) DO UPDATE SET total_length = greatest(0, c.total_length + excluded.total_length)
+    RETURNING kind
+), terms AS (
+    -- behind the corpus, as everybody who counts terms
+    INSERT INTO {{s}}.term_statistics AS t (tenant_id, kind, term, passages)
+    SELECT $1, kind, term, sum(n) FROM corpus JOIN counted USING (kind)
+    GROUP BY kind, term HAVING sum(n) <> 0 ORDER BY kind, term
+    ON CONFLICT (tenant_id, kind, term) DO UPDATE SET passages = greatest(0, t.passages + excluded.passages)
 )
 SELECT count(*) AS seen, (array_agg(id ORDER BY id DESC))[1] AS last, (SELECT count(*) FROM changed) AS changed
 FROM batch

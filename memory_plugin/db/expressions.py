@@ -17,5 +17,8 @@ THREAD_WORDS = (
 )
 """The words of a thread's title and id, each character of a script without spaces as a word."""
 
-FOLDED_LEXEMES = FOLDED.format("lexemes::text") + "::tsvector"
-"""The words of a passage without their accents."""
+FOLDED_LEXEMES = (
+    "CASE WHEN octet_length(lexemes::text) = char_length(lexemes::text) THEN lexemes "
+    f"ELSE ({FOLDED.format('lexemes::text')})::tsvector END"
+)
+"""The words of a passage without their accents: those of ASCII alone have none."""

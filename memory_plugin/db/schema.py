@@ -54,6 +54,9 @@ def _tenant() -> Column[Any]:
     return _id("tenant_id")
 
 
+_LISTED = {"fastupdate": "on", "gin_pending_list_limit": "256"}
+"""New entries stand in a list first, short enough for a search to read, and go to their places together."""
+
 _TIME = DateTime(timezone=True)
 _NOW = "now()"
 _CLOCK = "clock_timestamp()"
@@ -440,12 +443,12 @@ passages = Table(
     ),
     PrimaryKeyConstraint("tenant_id", "id", name="passages_pkey"),
     Index("passages_flagged_idx", "tenant_id", "kind", "said_at", postgresql_where=text("flagged")),
-    Index("passages_keys_idx", "keys", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
+    Index("passages_keys_idx", "keys", postgresql_using="gin", postgresql_with=_LISTED),
     Index(
         "passages_folded_idx",
         text(f"({FOLDED_LEXEMES})"),
         postgresql_using="gin",
-        postgresql_with={"fastupdate": "off"},
+        postgresql_with=_LISTED,
         postgresql_where=text("kind = 2"),
     ),
     Index(
