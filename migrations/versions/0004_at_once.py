@@ -637,8 +637,41 @@ FOLDED_NOW = f"CASE WHEN octet_length(lexemes::text) = char_length(lexemes::text
 # New entries are kept in a list, which is short enough for a search to go through, and put in their places together.
 LISTED = "fastupdate = on, gin_pending_list_limit = 256"
 
+TABLES = (
+    "agent_settings, checkpoint_blobs, checkpoint_writes, checkpoints, chunk_places, chunks, conversations, "
+    "corpus_statistics, document_versions, documents, embedding_models, embedding_queue, embeddings, feedback, "
+    "forgotten_users, index_queue, listeners, memories, messages, passages, proposals, search_languages, "
+    "shared_conversations, term_statistics, tokens, user_memory, working_memory"
+)
+
+# A way back to the beginning changes every table, while other sessions may use them in any order. Whoever waits for
+# one lock with another in hand gives all of them back before the server would call it a deadlock and end somebody's
+# statement.
+LOCKS = """
+DO $do$
+DECLARE
+    patience text := current_setting('lock_timeout');
+    latest timestamptz := clock_timestamp() + interval '2 minutes';
+BEGIN
+    LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', '300ms', true);
+            LOCK TABLE $TABLES IN ACCESS EXCLUSIVE MODE;
+            PERFORM set_config('lock_timeout', patience, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available THEN
+            IF clock_timestamp() > latest THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.05 + 0.2 * random());
+        END;
+    END LOOP;
+END $do$
+""".replace("$TABLES", TABLES)
+
 # forwards, and what takes it back (None where another one does)
 STEPS: tuple[tuple[str | None, str | None], ...] = (
+    (LOCKS, None),
     (FOUND_AT_ONCE, "DROP FUNCTION found_at_once"),
     *ALONE,
     (READS_LIKE_INSTRUCTION, "DROP FUNCTION reads_like_instruction(text)"),
@@ -652,6 +685,7 @@ STEPS: tuple[tuple[str | None, str | None], ...] = (
     (None, FOLDED_INDEX.format(FOLDED, "fastupdate = off")),
     ("DROP INDEX passages_folded_idx", "DROP INDEX passages_folded_idx"),
     (FOLDED_INDEX.format(FOLDED_NOW, LISTED), None),
+    (None, LOCKS),
 )
 
 
