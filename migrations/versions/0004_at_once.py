@@ -109,19 +109,22 @@ BEGIN
             (SELECT * FROM seen s WHERE s.kind = k.kind AND s.meaning IS NOT NULL
              ORDER BY s.meaning DESC, s.id LIMIT wanted)) AS best
     ), talk AS MATERIALIZED (
-        SELECT *, row_number() OVER (PARTITION BY s.thread_id ORDER BY s.seq) AS place
-        FROM seen s WHERE s.kind = 2 AND surroundings > 0
+        -- a join by their places would compare each message with all of its thread
+        SELECT *, max(m.seq) FILTER (WHERE m.is_named) OVER (
+                      PARTITION BY m.thread_id ORDER BY m.seq
+                      ROWS BETWEEN surroundings PRECEDING AND 1 PRECEDING) AS named_before,
+                  min(m.seq) FILTER (WHERE m.is_named) OVER (
+                      PARTITION BY m.thread_id ORDER BY m.seq
+                      ROWS BETWEEN 1 FOLLOWING AND surroundings FOLLOWING) AS named_after
+        FROM (SELECT s.*, s.id IN (SELECT n.id FROM named n) AS is_named
+              FROM seen s WHERE s.kind = 2 AND surroundings > 0 OFFSET 0) AS m
     ), chosen AS MATERIALIZED (
         SELECT n.*, true AS is_named FROM named n
         UNION ALL
-        SELECT DISTINCT t.id, t.kind, t.words, t.meaning, t.said_at, t.user_id, t.thread_id, t.seq, t.document_id,
-               t.speaker, t.length, t.dated, t.flagged, false
-        FROM (SELECT c.thread_id, c.seq, c.place + step AS place
-              FROM talk c, generate_series(-surroundings, surroundings) AS step
-              WHERE step <> 0 AND c.id IN (SELECT n.id FROM named n)) AS around
-        JOIN talk t ON t.thread_id = around.thread_id AND t.place = around.place
-                    AND abs(t.seq - around.seq) <= nearby
-        WHERE t.id NOT IN (SELECT n.id FROM named n)
+        SELECT t.id, t.kind, t.words, t.meaning, t.said_at, t.user_id, t.thread_id, t.seq, t.document_id, t.speaker,
+               t.length, t.dated, t.flagged, false
+        FROM talk t
+        WHERE NOT t.is_named AND (t.seq - t.named_before <= nearby OR t.named_after - t.seq <= nearby)
     )
     SELECT NULL::text, c.id, c.kind, c.words, c.meaning, c.said_at, c.user_id, c.thread_id, c.seq, c.document_id,
            c.speaker, c.length, {asks}, c.dated, NOT c.is_named AND c.meaning IS NULL, c.flagged
