@@ -75,8 +75,12 @@ async def run_sql(url: str, *statements: str) -> None:
 
 
 @asynccontextmanager
-async def open_server(url: str | None, *, synchronous: bool) -> AsyncIterator[Server]:
-    """The server of this URL, or an embedded one in a temporary directory that is removed at the end."""
+async def open_server(url: str | None, *, synchronous: bool, settings: Sequence[str] = ()) -> AsyncIterator[Server]:
+    """The server of this URL, or an embedded one in a temporary directory that is removed at the end.
+
+    Args:
+        settings: statements that change those of an embedded one before it starts.
+    """
     # what the driver logs while databases go away is of no interest here
     loggers = [logging.getLogger(name) for name in ("psycopg.pool", "memory_plugin")]
     levels = [logger.level for logger in loggers]
@@ -89,7 +93,10 @@ async def open_server(url: str | None, *, synchronous: bool) -> AsyncIterator[Se
             return
         embedded = await asyncio.to_thread(EmbeddedServer.start, directory / "postgres")
         try:
-            await run_sql(embedded.url, *_CALM, "SELECT pg_reload_conf()")
+            await run_sql(embedded.url, *_CALM, *settings, "SELECT pg_reload_conf()")
+            if settings:  # what a server takes for its buffers it takes when it starts
+                await asyncio.to_thread(embedded.stop)
+                embedded = await asyncio.to_thread(EmbeddedServer.start, directory / "postgres")
             yield Server(embedded.url, directory, synchronous)
         finally:
             await asyncio.to_thread(embedded.stop)

@@ -68,12 +68,10 @@ class _Measured:
 async def run(plan: Plan, step: Step) -> Report:
     """Fill a database of its own, measure, and drop it again."""
     before = os.getloadavg()[0]
-    async with open_server(plan.url, synchronous=False) as server:
+    async with open_server(plan.url, synchronous=False, settings=_SERVER) as server:
         name = f"bench_recall_{secrets.token_hex(4)}"
         url = with_database(server.url, name)
         await run_sql(server.url, f"CREATE DATABASE {name}", f"ALTER DATABASE {name} SET synchronous_commit = off")
-        if plan.url is None:
-            await run_sql(server.url, *_SERVER, "SELECT pg_reload_conf()")
         try:
             rows = await _measure(plan, url, step)
             facts = await _facts(plan, server, before)
