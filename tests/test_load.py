@@ -70,6 +70,12 @@ def test_percentiles_are_right_to_two_percent_and_take_no_room() -> None:
     assert len(sizes.samples) <= 1200 and sizes.every > 1
 
 
+def test_a_run_that_never_became_warm_took_no_time() -> None:
+    measured = Measured()
+    measured.end()
+    assert (measured.seconds, measured.rate) == (0.0, 0.0)
+
+
 def test_few_tenants_do_most_of_the_work() -> None:
     chance = random.Random(1)
     tail = LongTail(1000)
