@@ -236,7 +236,7 @@ async def exhaust_log(server: EmbeddedServer) -> None:
         while True:
             await admin.execute("SELECT pg_logical_emit_message(true, 'fault', repeat('x', 1000000))")
     admin.terminate()
-    assert await asyncio.to_thread(until, lambda: server.pid == 0), "it waits for room"
+    assert await asyncio.to_thread(until, lambda: server.pid == 0, 60), "it waits for room"
 
 
 async def test_a_full_disk_refuses_writes_and_serves_reads_until_there_is_room(small_disk: Path) -> None:

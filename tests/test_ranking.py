@@ -33,7 +33,7 @@ def said(seq: int, words: float = 0.0, meaning: float | None = None, **other: ob
 
 
 def fact(words: float, meaning: float | None = None) -> Candidate:
-    return dataclasses.replace(said(1, words, meaning), kind=MEMORY, seq=None, thread_id=None)
+    return said(1, words, meaning)._replace(kind=MEMORY, seq=None, thread_id=None)
 
 
 def order(candidates: Sequence[Candidate], question: str | Question = "", weights: Weights | None = None) -> list[int]:

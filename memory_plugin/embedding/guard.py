@@ -130,9 +130,12 @@ class Guard:
     def _no_answer(self, seconds: float) -> EmbeddingError:
         """What is said of an embedder that took too long, which rests now."""
         self._awake_at, self._rest = time.monotonic() + self._rest, min(2 * self._rest, REST[1])
+        # the setting is about what a search waits for
+        advice = "check that it can be reached, or raise MEMORY_EMBEDDING_TIMEOUT."
+        if seconds == self._document_seconds:
+            advice = "check that it can be reached. What waits for vectors is found by words, and embedded later."
         return EmbeddingError(
-            f"The embedder {self.name} gave no answer within {seconds:g} seconds: "
-            "check that it can be reached, or raise MEMORY_EMBEDDING_TIMEOUT."
+            f"The embedder {self.name} gave no answer within {seconds:g} seconds: {advice}"
         )
 
     @contextmanager
