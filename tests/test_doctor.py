@@ -101,15 +101,14 @@ async def test_a_transaction_that_was_left_open_is_found(
     examine: Examine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "IDLE_FROM", 1)
-    forgotten = await asyncpg.connect(database_url)
+    forgotten, gone = await asyncpg.connect(database_url), asyncio.Event()
+    forgotten.add_termination_listener(lambda _: gone.set())
     await forgotten.execute("BEGIN")
     await forgotten.execute("SELECT 1")
     await asyncio.sleep(1.6)  # half seconds are rounded
     (check,) = await examine("tables")
     await sql(database_url, remedy(check, r"SELECT pg_terminate_backend\(\d+\)"))
-    async with asyncio.timeout(20):  # the signal is answered when the backend comes to it
-        while not forgotten.is_closed():
-            await asyncio.sleep(0.02)
+    await asyncio.wait_for(gone.wait(), 20)  # the signal is answered when the backend comes to it
     (check,) = await examine("tables")
     assert check.status == "ok"
 

@@ -134,9 +134,7 @@ class Guard:
         advice = "check that it can be reached, or raise MEMORY_EMBEDDING_TIMEOUT."
         if seconds == self._document_seconds:
             advice = "check that it can be reached. What waits for vectors is found by words, and embedded later."
-        return EmbeddingError(
-            f"The embedder {self.name} gave no answer within {seconds:g} seconds: {advice}"
-        )
+        return EmbeddingError(f"The embedder {self.name} gave no answer within {seconds:g} seconds: {advice}")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
