@@ -27,6 +27,9 @@ from benchmarks.checkpointer.proxy import Proxy
 WARM = 4
 """Operations that are not counted, before those that are."""
 
+WATCHED = 20
+"""Operations of which it is told how long processors worked."""
+
 SETTLE = 0.1
 """Seconds after which what savers put off is done between operations, before it would start by itself."""
 
@@ -237,25 +240,36 @@ async def measure(
         for _ in range(WARM - 1 if order and order[-1][0] is contender else 0):
             await (await anext(operations))()
             await contender.settle()
-    watches = {contender.name: await Watch.of(contender) for contender, _ in order}
     settled = time.perf_counter()
     with undisturbed():
         for _ in range(iterations):
             chance.shuffle(order)
             for contender, operations in order:
                 operation = await anext(operations)
-                measured, watch = result.of(contender.name), watches[contender.name]
-                watch.start()
                 began = time.perf_counter()
                 found = await operation.call()
-                measured.samples.append((time.perf_counter() - began) * 1000)
-                await watch.stop(measured.work)
+                result.of(contender.name).samples.append((time.perf_counter() - began) * 1000)
                 operation.check(found)
             if time.perf_counter() - settled > SETTLE:
                 for contender, _ in order:
                     await contender.settle()
                 settled = time.perf_counter()
             advance()
+        await _watch(order, result, min(iterations, WATCHED))
+
+
+async def _watch(order: Sequence[tuple[Contender, AsyncIterator[Operation]]], result: Result, iterations: int) -> None:
+    """Add how long processors work; apart, because looking at them lets caches and clocks of processors cool down."""
+    watches = {contender.name: await Watch.of(contender) for contender, _ in order}
+    for _ in range(iterations):
+        for contender, operations in order:
+            operation, watch = await anext(operations), watches[contender.name]
+            watch.start()
+            found = await operation.call()
+            await watch.stop(result.of(contender.name).work)
+            operation.check(found)
+        for contender, _ in order:
+            await contender.settle()
 
 
 async def count(
