@@ -300,6 +300,7 @@ class TestErrors:
         assert asking.stderr.read(5) == "Erase"
         time.sleep(0.2)
         asking.send_signal(signal.SIGINT)
+        asking.wait(60)  # the end of what it reads would be an answer too
         out, err = asking.communicate(timeout=60)
         assert (asking.returncode, out) == (130, "")
         assert "Traceback" not in err
