@@ -27,6 +27,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langgraph.checkpoint.base.id import uuid6
 
 from benchmarks.pages import machine, place_of
+from benchmarks.processor import ACCOUNTED, account_of, worked
 from memory_plugin import Memory
 from memory_plugin.db.embedded import EmbeddedServer
 from memory_plugin.settings import Settings
@@ -101,8 +102,7 @@ class _Side:
 
     def processor(self) -> int:
         """Nanoseconds of this process and of the server's process for this store."""
-        served = int(Path(f"/proc/{self.backend}/schedstat").read_text().split()[0])
-        return time.process_time_ns() + served
+        return time.process_time_ns() + worked(account_of(self.backend))
 
 
 async def _compare(on: _Side, off: _Side, name: str, repeats: int) -> Cost:
@@ -119,7 +119,7 @@ async def _compare(on: _Side, off: _Side, name: str, repeats: int) -> Cost:
             used, began = side.processor(), time.perf_counter_ns()
             await operations[side]()
             clock[side].append(time.perf_counter_ns() - began)
-            await asyncio.sleep(0.0003)  # the server accounts for a statement just after its answer
+            await asyncio.sleep(ACCOUNTED)
             processor[side].append(side.processor() - used)
     gc.enable()
     statements = (await _sent(on, operations[on]), await _sent(off, operations[off]))

@@ -102,7 +102,7 @@ class SimilarFacts:
     async def _by_meaning(self, text: str, rows: Sequence[Record]) -> dict[object, float]:
         """Cosines by item, none where no embedder answers at once."""
         embedder = self._passages.embedder
-        if not rows or embedder is None or not getattr(embedder, "at_once", False):
+        if not rows or embedder is None or not self._passages.vectors.at_once:
             return {}
         try:
             async with asyncio.timeout(MEANING_SECONDS):

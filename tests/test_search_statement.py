@@ -128,7 +128,7 @@ async def test_words_are_found_by_the_index_of_words_or_among_the_few_of_a_user(
                 before = await scans_of(core, "passages_keys_idx", "passages_user_idx")
                 found = await core.passages.search(words="walrus", vector=None, kinds=[MEMORY], scope=Scope(user))
                 after = await scans_of(core, "passages_keys_idx", "passages_user_idx")
-                assert len(found) == CANDIDATES if user is None else 50
+                assert len(found) == CANDIDATES
                 assert [now - then for then, now in zip(before, after, strict=True)] == [by_words, by_user]
 
 

@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from benchmarks.checkpointer.contenders import Contender
 from benchmarks.checkpointer.conversation import Thread
 from benchmarks.checkpointer.measured import Processor, Result
 from benchmarks.checkpointer.proxy import Proxy
+from benchmarks.processor import ACCOUNTED, account_of, worked
 
 WARM = 4
 """Operations that are not counted, before those that are."""
@@ -194,7 +194,7 @@ class Watch:
     """Tells how long processors worked for an operation: this process, and the server's for one contender."""
 
     def __init__(self, backends: Sequence[int]) -> None:
-        self._files = [Path(f"/proc/{pid}/schedstat") for pid in backends]
+        self._files = [account_of(pid) for pid in backends]
         self._can_tell = bool(self._files) and all(os.access(file, os.R_OK) for file in self._files)
         self._client = self._server = 0
 
@@ -204,7 +204,7 @@ class Watch:
         return cls(await contender.backends())
 
     def _served(self) -> int:
-        return sum(int(file.read_text().split()[0]) for file in self._files)
+        return sum(map(worked, self._files))
 
     def start(self) -> None:
         """Note what was done until now."""
@@ -216,7 +216,7 @@ class Watch:
         """Add what was done since."""
         if self._can_tell:
             client = time.process_time_ns() - self._client
-            await asyncio.sleep(0.0003)  # the server accounts for a statement just after its answer
+            await asyncio.sleep(ACCOUNTED)
             work.append(Processor(client / 1e6, (self._served() - self._server) / 1e6))
 
 
@@ -232,14 +232,14 @@ async def measure(
     order = []
     for contender in contenders:
         operations = cell(contender, chance, iterations)
-        async for operation in operations:
+        for _ in range(WARM):
+            operation = await anext(operations, None)
+            if operation is None:
+                break  # nothing that this one can do
             await operation()
             await contender.settle()
+        else:
             order.append((contender, operations))
-            break
-        for _ in range(WARM - 1 if order and order[-1][0] is contender else 0):
-            await (await anext(operations))()
-            await contender.settle()
     settled = time.perf_counter()
     with undisturbed():
         for _ in range(iterations):

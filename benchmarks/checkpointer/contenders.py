@@ -15,6 +15,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from benchmarks.checkpointer.conversation import Thread
 from benchmarks.checkpointer.rows import OFFICIAL, OURS
+from benchmarks.checkpointer.server import run_sql
 from memory_plugin import Memory
 from memory_plugin.settings import Settings
 
@@ -41,7 +42,11 @@ async def _no_backends() -> list[int]:
     return []
 
 
-_FLOOR = "CREATE TABLE floor (said text); GRANT INSERT ON floor TO PUBLIC; GRANT USAGE ON SCHEMA public TO PUBLIC"
+_FLOOR = (
+    "CREATE TABLE IF NOT EXISTS floor (said text)",
+    "GRANT INSERT ON floor TO PUBLIC",
+    "GRANT USAGE ON SCHEMA public TO PUBLIC",
+)
 """A table without anything, for what a driver's own statement takes."""
 
 
@@ -100,15 +105,6 @@ async def _tables_size(url: str, names: Sequence[str] = (), *, others: bool = Fa
         await connection.close()
 
 
-async def _prepared(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        if not await connection.fetchval("SELECT to_regclass('public.floor')"):
-            await connection.execute(_FLOOR)
-    finally:
-        await connection.close()
-
-
 async def _backends(url: str) -> list[int]:
     """The processes of the server at work for a database, without the one that tells."""
     connection = await asyncpg.connect(url)
@@ -124,7 +120,7 @@ async def _backends(url: str) -> list[int]:
 @asynccontextmanager
 async def open_ours(url: str) -> AsyncIterator[Contender]:
     """Our saver, without an embedder as `ConversationSaver.from_conn_string` opens it; words are indexed."""
-    await _prepared(url)
+    await run_sql(url, *_FLOOR)
     async with Memory.open(url, embeddings=False, settings=Settings(pool_size=POOL)) as memory:
         yield Contender(
             OURS,
@@ -156,7 +152,7 @@ async def open_official(url: str) -> AsyncIterator[Contender]:
     async with pool:
         saver = AsyncPostgresSaver(pool)
         await saver.setup()
-        await _prepared(url)
+        await run_sql(url, *_FLOOR)
 
         async def driver(statement: str) -> None:
             async with pool.connection() as connection:

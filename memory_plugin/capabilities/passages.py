@@ -99,6 +99,9 @@ class Wanted:
     time_words: str | None = None
 
 
+_NOTHING = Wanted(None, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """What waits for the index: queue rows for words, passages without a vector."""
@@ -261,8 +264,9 @@ class Passages:
         """
         from memory_plugin.embedding import vector_text
 
-        own = self.vectors.searched
-        vector = wanted.vector if wanted is not None else None
+        own, few = self.vectors.searched, FEW if wanted is not None else -1
+        wanted = wanted or _NOTHING
+        vector = wanted.vector
         header, *rows = await self._database.fetch(
             self._read,
             self._tenant,
@@ -275,16 +279,16 @@ class Passages:
             # the space of the vector: another one may be searched by now
             str(vector.space.number) if vector is not None else "-1" if own is None else str(own),
             None if vector is None else vector_text(vector),
-            str(FEW if wanted is not None else -1),
-            str(wanted.limit if wanted is not None else 0),
+            str(few),
+            str(wanted.limit),
             scope.user_id,
             scope.thread_id,
             scope.since,
             scope.until,
             scope.as_of,
-            str(wanted.surroundings if wanted is not None else 0),
+            str(wanted.surroundings),
             str(NEARBY),
-            (wanted.time_words if wanted is not None else None) or None,
+            wanted.time_words or None,
             repeat=Repeat.READ,
         )
         known = orjson.loads(header[0])
@@ -293,7 +297,7 @@ class Passages:
         for term in terms:
             term["passages"] = sizes.get(term["kind"], 0)
         waits = known["is_pending"] or known["is_waiting"] or known["speakers"]
-        at_once = wanted is not None and not waits and sum(sizes.values()) <= FEW
+        at_once = not waits and sum(sizes.values()) <= few
         return Reading(
             is_pending=known["is_pending"],
             is_waiting=known["is_waiting"] or (own is None and self.embedder is not None),

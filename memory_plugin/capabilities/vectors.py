@@ -152,7 +152,7 @@ class Vectors:
     @property
     def at_once(self) -> bool:
         """Whether the embedder answers as quickly as it is asked, and costs nothing."""
-        return bool(getattr(self.embedder, "at_once", False))
+        return self._own is not None and self._guard(self._own).at_once
 
     @property
     def searched(self) -> int | None:

@@ -595,38 +595,28 @@ END $body$
 )
 
 # Whatever deletes a passage, the statistics of its words stay true; the row of the corpus first, as everywhere.
-PASSAGES_GONE = """
-CREATE OR REPLACE FUNCTION passages_gone() RETURNS trigger LANGUAGE plpgsql AS $body$
-BEGIN
-    EXECUTE format('INSERT INTO %1$I.corpus_statistics AS c (tenant_id, kind, passages, total_length)
+COUNT_CORPUS = """    EXECUTE format('INSERT INTO %1$I.corpus_statistics AS c (tenant_id, kind, passages, total_length)
         SELECT tenant_id, kind, -count(*), -sum(length) FROM gone GROUP BY 1, 2 ORDER BY 1, 2
         ON CONFLICT (tenant_id, kind) DO UPDATE
         SET passages = greatest(0, c.passages + excluded.passages),
             total_length = greatest(0, c.total_length + excluded.total_length)', tg_table_schema);
-    EXECUTE format('INSERT INTO %1$I.term_statistics AS t (tenant_id, kind, term, passages)
+"""
+COUNT_TERMS = """    EXECUTE format('INSERT INTO %1$I.term_statistics AS t (tenant_id, kind, term, passages)
         SELECT tenant_id, kind, %1$I.term_id(lexeme), -count(DISTINCT id) FROM gone, unnest(lexemes)
         GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
         ON CONFLICT (tenant_id, kind, term) DO UPDATE SET passages = greatest(0, t.passages + excluded.passages)',
         tg_table_schema);
-    RETURN NULL;
-END $body$
 """
-PASSAGES_GONE_BEFORE = """
+
+
+def _passages_gone(*counts: str) -> str:
+    return f"""
 CREATE OR REPLACE FUNCTION passages_gone() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
-    EXECUTE format('INSERT INTO %1$I.term_statistics AS t (tenant_id, kind, term, passages)
-        SELECT tenant_id, kind, %1$I.term_id(lexeme), -count(DISTINCT id) FROM gone, unnest(lexemes)
-        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
-        ON CONFLICT (tenant_id, kind, term) DO UPDATE SET passages = greatest(0, t.passages + excluded.passages)',
-        tg_table_schema);
-    EXECUTE format('INSERT INTO %1$I.corpus_statistics AS c (tenant_id, kind, passages, total_length)
-        SELECT tenant_id, kind, -count(*), -sum(length) FROM gone GROUP BY 1, 2 ORDER BY 1, 2
-        ON CONFLICT (tenant_id, kind) DO UPDATE
-        SET passages = greatest(0, c.passages + excluded.passages),
-            total_length = greatest(0, c.total_length + excluded.total_length)', tg_table_schema);
-    RETURN NULL;
+{"".join(counts)}    RETURN NULL;
 END $body$
 """
+
 
 # Words without accents in all of their letters are as they are; most are, and to fold them takes as long as to read
 # the text.
@@ -679,7 +669,7 @@ STEPS: tuple[tuple[str | None, str | None], ...] = (
     *ALONE,
     (READS_LIKE_INSTRUCTION, "DROP FUNCTION reads_like_instruction(text)"),
     (INDEX_QUEUED, "DROP FUNCTION index_queued(text, text[], text[])"),
-    (PASSAGES_GONE, PASSAGES_GONE_BEFORE),
+    (_passages_gone(COUNT_CORPUS, COUNT_TERMS), _passages_gone(COUNT_TERMS, COUNT_CORPUS)),
     (
         f"ALTER INDEX passages_keys_idx SET ({LISTED})",
         "ALTER INDEX passages_keys_idx RESET (gin_pending_list_limit)",
