@@ -93,11 +93,9 @@ class Search:
             )
 
         reading = await read()
-        if reading.is_pending:
-            await self._passages.catch_up()
-        if (reading.is_pending or reading.is_waiting) and self._passages.embedder is not None:
+        if reading.is_pending or reading.is_waiting:
             try:
-                await self._passages.fill_at_once()
+                await self._passages.refresh(words=reading.is_pending, vectors=self._passages.embedder is not None)
             except EmbeddingError as error:
                 self._give_up(error)
         if reading.is_pending or (reading.is_waiting and is_at_once and reading.candidates is None):

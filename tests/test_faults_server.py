@@ -244,6 +244,7 @@ async def test_a_full_disk_refuses_writes_and_serves_reads_until_there_is_room(s
     again = None
     try:
         async with opened(server.url) as memory:
+            memory.kick = lambda: None  # type: ignore[method-assign]
             await memory.remember("Alice likes tea", user_id="u")
             assert len(await memory.recall("tea", user_id="u")) == 1
             graph = agent(memory)
@@ -258,6 +259,7 @@ async def test_a_full_disk_refuses_writes_and_serves_reads_until_there_is_room(s
             assert [m.text for m in await memory.conversations.messages("thread-t")] == turn(1)
 
             ballast.unlink()
+            assert len(await memory.recall("looking", thread_id="thread-t")) == 1, "what was queued is indexed now"
             await memory.conversations.append("big", "there is room again")
             await say(graph, "t", 2)
             kept = await memory.conversations.messages("thread-t")

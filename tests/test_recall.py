@@ -15,6 +15,7 @@ from memory_plugin.errors import ContentTooLargeError, EmbeddingError, InvalidIn
 from memory_plugin.memory import Memory
 from memory_plugin.recall import Weights, fuse
 from memory_plugin.types import uuid7
+from tests.refusing import read_only
 
 
 async def test_a_fact_is_found_by_its_words(core: MemoryCore) -> None:
@@ -279,6 +280,22 @@ async def test_a_message_that_arrives_while_its_thread_is_indexed_is_not_lost(co
     await core.passages.catch_up()
     assert await core.database.fetchval("SELECT count(*) FROM memory.passages") == 30
     assert (await core.passages.backlog()).words == 0
+
+
+async def test_a_database_that_takes_no_writes_answers_with_what_is_indexed(
+    memory: Memory, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await memory.remember("Alice likes tea", user_id="alice")
+    assert await memory.indexed(10)
+    memory.kick = lambda: None  # type: ignore[method-assign]
+    await memory.remember("Alice likes tea from Assam", user_id="alice")
+    async with read_only(database_url) as reader:
+        for _ in range(2):
+            (hit,) = await reader.recall("tea", user_id="alice")
+            assert (hit.text, hit.parts["meaning"] > 0) == ("Alice likes tea", True)
+    (said,) = [record.getMessage() for record in caplog.records if "leave out" in record.getMessage()]
+    assert "is read-only" in said
+    assert len(await memory.recall("tea", user_id="alice")) == 2
 
 
 @given(

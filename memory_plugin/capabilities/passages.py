@@ -13,7 +13,8 @@ product; candidates come from a GIN index on the same lexemes with OR between th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ from memory_plugin.capabilities.passage_search import (
 from memory_plugin.capabilities.vectors import QueryVector, Vectors, model_id
 from memory_plugin.db.database import Database, Repeat
 from memory_plugin.db.joined import apart
+from memory_plugin.db.translation import takes_no_writes
+from memory_plugin.errors import DatabaseError
 
 if TYPE_CHECKING:
     from memory_plugin.embedding import Embedder
@@ -56,6 +59,8 @@ __all__ = [
     "Wanted",
     "model_id",
 ]
+
+logger = logging.getLogger("memory_plugin")
 
 _ANYTHING = Scope()
 
@@ -138,6 +143,12 @@ WHERE reltuples < 0
 
 _FLAGGED = "SELECT id FROM {s}.passages WHERE tenant_id = $1 AND id = ANY ($2::uuid[]) AND flagged"
 
+# what could not be read for instructions is not taken to have none
+_NOT_SEEN_TO_BE_PLAIN = """
+SELECT each.id FROM unnest($2::uuid[]) AS each (id)
+WHERE NOT EXISTS (SELECT FROM {s}.passages p WHERE p.tenant_id = $1 AND p.id = each.id AND NOT p.flagged)
+"""
+
 
 class Passages:
     """Indexes what the other capabilities wrote, and nominates candidates for a query.
@@ -171,6 +182,7 @@ class Passages:
         self._read = database.sql(_READ)
         self._time_words: str | None = None
         self._counted = False
+        self._is_refused = False
         self._backlog = database.sql(_BACKLOG)
 
     @property
@@ -189,6 +201,51 @@ class Passages:
         if passages > MANY and not self._counted:
             await self._count()
         return rows
+
+    @apart
+    async def refresh(self, *, words: bool = True, vectors: bool = False) -> bool:
+        """Index what waits before a question is answered; False where the database takes no writes now.
+
+        Such a database still answers, with what is indexed: that it leaves out what was written last is logged once.
+
+        Args:
+            vectors: embed a batch too, if the embedder is quick enough to do so during a search.
+
+        Raises:
+            EmbeddingError: the embedder failed.
+        """
+
+        async def index() -> bool:
+            if words:
+                await self.catch_up()
+            if vectors:
+                await self.vectors.fill_at_once()
+            return True
+
+        return await self._if_writable(index())
+
+    @apart
+    async def fill_within(self, seconds: float | None = None) -> bool:
+        """As `Vectors.fill_within`; False also where the database takes no writes now.
+
+        Raises:
+            EmbeddingError: the embedder failed.
+        """
+        return await self._if_writable(self.vectors.fill_within(seconds))
+
+    async def _if_writable(self, work: Awaitable[bool]) -> bool:
+        """What the work answers; False where it ended because the database refuses to write."""
+        try:
+            answer = await work
+        except DatabaseError as error:
+            if not takes_no_writes(error):
+                raise
+            if not self._is_refused:
+                logger.warning("Searches leave out what was written last, which cannot be indexed: %s", error)
+            self._is_refused = True
+            return False
+        self._is_refused = False
+        return answer
 
     async def _count(self) -> None:
         """Gather statistics of tables that have none yet, as autovacuum would do within a minute.
@@ -209,21 +266,12 @@ class Passages:
         """
         return await self.vectors.fill()
 
-    @apart
-    async def fill_at_once(self) -> int:
-        """Embed one batch of what waits, if the embedder is quick enough to do so during a search.
-
-        Raises:
-            EmbeddingError: the embedder failed.
-        """
-        return await self.vectors.fill_at_once()
-
     async def flagged(self, ids: Sequence[UUID]) -> set[UUID]:
         """Those of the rows (facts by version, messages, chunks) that read like instructions to an assistant."""
         if not ids:
             return set()
-        await self.catch_up()
-        statement = self._database.sql(_FLAGGED)
+        is_fresh = await self.refresh()
+        statement = self._database.sql(_FLAGGED if is_fresh else _NOT_SEEN_TO_BE_PLAIN)
         rows = await self._database.fetch(statement, self._tenant, list(ids), repeat=Repeat.READ)
         return {row["id"] for row in rows}
 

@@ -14,6 +14,10 @@ WHERE m.tenant_id = $1 ORDER BY m.ready_at DESC NULLS FIRST, m.created_at DESC
 """
 
 # The first space of an empty tenant has all its vectors. A row that is there stays, unless it was retired.
+KNOWN = """
+SELECT dims, ready_at FROM {s}.embedding_models WHERE tenant_id = $1 AND model_id = $2 AND retired_at IS NULL
+"""
+
 REGISTER = """
 WITH made AS (
     INSERT INTO {s}.embedding_models AS m (tenant_id, model_id, name, dims, spec, ready_at)

@@ -119,16 +119,19 @@ class Vectors:
         return self._space, guard
 
     async def _register(self, guard: Guard) -> Space:
-        dims, number = await guard.width(), model_id(guard.name)
-        row = await self._database.fetchrow(
-            self._database.sql(sql.REGISTER),
-            self._tenant,
-            number,
-            guard.name,
-            dims,
-            getattr(guard.embedder, "spec", None),
-            repeat=Repeat.IDEMPOTENT,
-        )
+        dims, number, database = await guard.width(), model_id(guard.name), self._database
+        # most processes find it known: they write nothing, and so may use a database that is read-only
+        row = await database.fetchrow(database.sql(sql.KNOWN), self._tenant, number, repeat=Repeat.READ)
+        if row is None:
+            row = await database.fetchrow(
+                database.sql(sql.REGISTER),
+                self._tenant,
+                number,
+                guard.name,
+                dims,
+                getattr(guard.embedder, "spec", None),
+                repeat=Repeat.IDEMPOTENT,
+            )
         if row is not None and row["dims"] != dims:
             raise EmbeddingError(
                 f"The embedder {guard.name!r} gives {dims} numbers, but its vectors in this store have "

@@ -46,6 +46,14 @@ _ENDED_BEFORE = {"57P01", "57P03", "57P05", "25P03"}
 _ENDED = {"57P02", "57P04"}
 
 
+def takes_no_writes(error: DatabaseError) -> bool:
+    """Whether the database refuses whatever writes, and still answers questions.
+
+    It has no room, or is read-only: a replica, or one that a provider made so because it has no room.
+    """
+    return isinstance(error, StorageFullError) or error.sqlstate == "25006"
+
+
 class Progress(Enum):
     """How far an operation had come when the connection failed."""
 

@@ -177,7 +177,7 @@ class MemoryStore(BaseStore):
             return []
         wanted = query.offset + query.limit
         words = clean_text(text, "query", limit=NO_LIMIT)[:MAX_QUERY]
-        await self._core.passages.catch_up()
+        await self._core.passages.refresh()
         vector, is_complete = await self._embed(words)
         found = await self._core.passages.search(
             words=None if is_complete else words,
@@ -198,10 +198,10 @@ class MemoryStore(BaseStore):
 
     async def _embed(self, words: str) -> tuple[QueryVector | None, bool]:
         """The vector of a query, None where words must do; and whether all items have vectors to compare it with."""
-        vectors = self._core.passages.vectors
+        passages = self._core.passages
         try:
-            vector = await vectors.embed_query(words)
-            return vector, vector is not None and await vectors.fill_within()
+            vector = await passages.embed_query(words)
+            return vector, vector is not None and await passages.fill_within()
         except EmbeddingError as error:
             logger.warning("A search of the store went by words alone: %s", error)
             return None, False
