@@ -256,7 +256,7 @@ def _joined(blocks: Iterable[Block], least: int) -> Iterator[Block]:
 def _beside(held: Block, end: int, block: Block, least: int) -> bool:
     """Whether two small blocks follow each other and may be in one chunk."""
     small = end - held.start < least and block.end - block.start < least and block.start - end <= 2
-    return small and block.line is None and _key(held) == _key(block)
+    return small and (block.line is None) == (held.line is None) and _key(held) == _key(block)
 
 
 class _Group:
@@ -373,6 +373,8 @@ class _Chunker:
         if self.numbered and line is None:
             self.line += self.text.count(self.break_character, self.position, start)
             self.position, line = start, self.line
+        elif line is not None and group.first.kind == "code":  # its lines are those of the file
+            line += self.text.count("\n", group.first.start, start)
         metadata = dict(block.metadata)
         if group.first.kind == "table" and group.start > group.first.start:
             # the rows of a long table after its first chunk: say which columns they have

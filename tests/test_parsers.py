@@ -165,6 +165,8 @@ def test_any_text_in_any_format_is_sound_or_refused(text: str, ending: str) -> N
     except DocumentError:
         return
     assert_sound(document)
+    lines = 1 + text.count("\n") + text.count("\r")
+    assert all(chunk.line is not None and 1 <= chunk.line <= lines for chunk in document.chunks)
 
 
 @settings(max_examples=150, deadline=None)
@@ -235,15 +237,16 @@ def test_an_empty_document_is_refused(data: bytes | str) -> None:
 
 
 def test_limits_name_themselves() -> None:
-    assert "ParseLimits.max_bytes" in refusal(b"x" * 11, "a.txt", limits=ParseLimits(max_bytes=10))
-    assert "ParseLimits.max_bytes" in refusal("é" * 6, "a.txt", limits=ParseLimits(max_bytes=10))
-    assert "ParseLimits.max_rebuilt_bytes" in refusal("<p>x", "a.html", limits=ParseLimits(max_rebuilt_bytes=3))
-    assert "ParseLimits.max_wide_bytes" in refusal("x😀".encode(), "a.txt", limits=ParseLimits(max_wide_bytes=4))
-    assert "ParseLimits.max_values" in refusal("[1,2,3,4]", "a.json", limits=ParseLimits(max_values=3))
-    assert "ParseLimits.max_characters" in refusal('{"a": "12345"}', "a.json", limits=ParseLimits(max_characters=5))
-    assert "ParseLimits.max_chunks" in refusal("# a\n\nb\n\n# c\n\nd", "a.md", limits=ParseLimits(max_chunks=1))
-    assert "ParseLimits.max_chunks" in refusal("<p>a" * 60, "a.html", limits=ParseLimits(max_chunks=1))
-    assert "ParseLimits.max_pages" in refusal(make_pdf([["a"], ["b"]]), "a.pdf", limits=ParseLimits(max_pages=1))
+    assert "10 bytes" in refusal(b"x" * 11, "a.txt", limits=ParseLimits(max_bytes=10))
+    assert "10 bytes" in refusal("é" * 6, "a.txt", limits=ParseLimits(max_bytes=10))
+    assert "2 MiB, the most" in refusal(b"x" * 2_097_153, "a.txt", limits=ParseLimits(max_bytes=2_097_152))
+    assert "of the kind 'html'" in refusal("<p>x", "a.html", limits=ParseLimits(max_rebuilt_bytes=3))
+    assert "with emoji" in refusal("x😀".encode(), "a.txt", limits=ParseLimits(max_wide_bytes=4))
+    assert "3 values" in refusal("[1,2,3,4]", "a.json", limits=ParseLimits(max_values=3))
+    assert "5 characters" in refusal('{"a": "12345"}', "a.json", limits=ParseLimits(max_characters=5))
+    assert "1 chunks" in refusal("# a\n\nb\n\n# c\n\nd", "a.md", limits=ParseLimits(max_chunks=1))
+    assert "1 chunks" in refusal("<p>a" * 60, "a.html", limits=ParseLimits(max_chunks=1))
+    assert "1 pages" in refusal(make_pdf([["a"], ["b"]]), "a.pdf", limits=ParseLimits(max_pages=1))
 
 
 def test_unstorable_characters_reach_no_chunk() -> None:
@@ -286,6 +289,12 @@ def test_utf_16_of_either_order(mark: bytes) -> None:
     encoding = "utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be"
     document = parse(mark + RUSSIAN.encode(encoding), name="a.txt")
     assert (document.text, document.metadata["encoding"]) == (RUSSIAN, encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_western_utf_16_without_a_mark_is_told_by_its_zeros(encoding: str) -> None:
+    document = parse(FRENCH.encode(encoding), name="a.txt")
+    assert (document.text, document.metadata["encoding"]) == (FRENCH, encoding)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +366,8 @@ def test_broken_utf_16_is_refused() -> None:
         bytes(range(1, 32)) * 8,
         "control\x01\x02\x03",
         "text with\x00NUL",
-        "utf sixteen without a mark".encode("utf-16-le"),
+        "utf sixteen without a mark".encode("utf-16-le") + b"\x00\x00",
+        "Возврат: five days".encode("utf-16-le"),
     ],
 )
 def test_binary_that_claims_to_be_text_is_refused(data: bytes | str) -> None:
@@ -723,11 +733,24 @@ def test_a_broken_word_document_is_refused(data: bytes, words: str) -> None:
     assert words in refusal(data, "a.docx")
 
 
-def test_an_archive_of_anything_else_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("part", "advice"),
+    [
+        ("xl/workbook.xml", "save each of its sheets as CSV"),
+        ("ppt/presentation.xml", "save it as PDF"),
+        ("mimetype", "save it as DOCX"),
+        ("a.txt", "without a Word document"),
+    ],
+)
+def test_an_archive_of_anything_else_is_refused(part: str, advice: str) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("xl/workbook.xml", "<x/>")
-    assert "without a Word document" in refusal(stream.getvalue(), "a.xlsx")
+        archive.writestr(part, "<x/>")
+    assert advice in refusal(stream.getvalue(), "a.xlsx")
+
+
+def test_an_old_word_file_is_known_by_its_first_bytes() -> None:
+    assert "save it as .docx" in refusal(b"\xd0\xcf\x11\xe0" + bytes(600), "letter.doc")
 
 
 # ---------------------------------------------------------------- CSV, JSON

@@ -1163,7 +1163,7 @@ class TestBadInput:
             "empty.md": "is empty",
             "loop": "leads back to a folder",
             "circle.md": "leads to itself",
-            "bomb.docx": "bytes when unpacked",
+            "bomb.docx": "32 MiB when unpacked",
         }
         assert set(reasons) == set(expected)
         assert {name for name, words in expected.items() if words not in reasons[name]} == set()

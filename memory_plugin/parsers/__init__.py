@@ -71,7 +71,7 @@ class Reading:
         chunks = iter_chunks(extract.text, extract.blocks, sizes=sizes, numbered=extract.numbered)
         for number, chunk in enumerate(chunks):
             if number >= self._limits.max_chunks:
-                raise too_large(self.name, "chunks", self._limits.max_chunks, "max_chunks")
+                raise too_large(self.name, "chunks", self._limits.max_chunks)
             yield chunk
 
 
@@ -120,7 +120,7 @@ def read(
     """
     size = len(data) if isinstance(data, bytes) else _utf8_size(data)
     if size > limits.max_bytes:
-        raise too_large(name, "bytes", limits.max_bytes, "max_bytes")
+        raise too_large(name, "bytes", limits.max_bytes)
     extract, encoding = _extract(data, name, media_type, limits, size)
     return _reading(extract, name, title, limits, {"encoding": encoding} if encoding else {})
 
@@ -183,13 +183,13 @@ def _extract(
             raise DocumentError(f"'{label(name)}' came as text; pass the bytes of the {found.upper()} file.", name=name)
         return _extract_binary(data, found, name, limits), None
     if size > limits.max_wide_bytes and isinstance(data, bytes) and _WIDE.search(data):
-        raise too_large(name, "bytes, for a file with emoji in it", limits.max_wide_bytes, "max_wide_bytes")
+        raise too_large(name, "bytes", limits.max_wide_bytes, "a text with emoji in it")
     text, encoding = decode(data, name=name, charset=charset)
     if not text or text.isspace():
         raise DocumentError(f"'{label(name)}' is empty.", name=name)
     found = found or by_look(text, bare_type)
     if found not in _AS_IT_STANDS and size > limits.max_rebuilt_bytes:
-        raise too_large(name, f"bytes, for a file of the kind {found!r}", limits.max_rebuilt_bytes, "max_rebuilt_bytes")
+        raise too_large(name, "bytes", limits.max_rebuilt_bytes, f"a document of the kind {found!r}")
     extract = _extract_text(text, found, name, bare_type, limits)
     return extract, encoding if isinstance(data, bytes) else None
 

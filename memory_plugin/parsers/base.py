@@ -14,6 +14,7 @@ from memory_plugin.errors import ContentTooLargeError, DocumentError, Unsupporte
 _BLOCKS_PER_CHUNK = 50
 _MAX_BLOCKS = 1_000_000
 _LABEL_LENGTH = 160
+_MIB = 1024 * 1024
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _SPACES = re.compile(r"\s+")
 
@@ -86,11 +87,11 @@ def label(text: str) -> str:
     return line if len(line) <= _LABEL_LENGTH else line[: _LABEL_LENGTH - 1].rstrip() + "…"
 
 
-def too_large(name: str, what: str, limit: int, setting: str) -> ContentTooLargeError:
-    """The error for a document over a limit; `what` is "pages", "characters" ..."""
-    return ContentTooLargeError(
-        f"'{label(name)}' has more than {limit:,} {what}; split it, or raise ParseLimits.{setting}."
-    )
+def too_large(name: str, what: str, limit: int, whose: str = "a document") -> ContentTooLargeError:
+    """The error for a document over a limit; `what` is "bytes", "pages" ..., `whose` the kind it is the limit of."""
+    whole = what.startswith("bytes") and limit >= _MIB and limit % _MIB == 0
+    amount = f"{limit // _MIB} MiB{what.removeprefix('bytes')}" if whole else f"{limit:,} {what}"
+    return ContentTooLargeError(f"'{label(name)}' has more than {amount}, the most that {whose} may have: split it.")
 
 
 def missing(package: str, what: str) -> UnsupportedError:
@@ -120,6 +121,22 @@ class HeadingPath:
     def path(self) -> tuple[str, ...]:
         """The headings from the top down."""
         return tuple(text for _, text in self._headings if text)
+
+
+class LineCounter:
+    """The numbers of the lines, from 1, that offsets into a text are on; each is asked for after those before it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._break = "\n" if "\n" in text else "\r"
+        self._position, self._line = 0, 1
+
+    def at(self, offset: int) -> int:
+        """The line of an offset; of one before the last that was asked for, the line of that."""
+        if offset > self._position:
+            self._line += self._text.count(self._break, self._position, offset)
+            self._position = offset
+        return self._line
 
 
 class TextWriter:
@@ -162,12 +179,12 @@ class TextWriter:
         start = self._length
         self._append(text)
         if len(self.blocks) >= min(_MAX_BLOCKS, _BLOCKS_PER_CHUNK * self._limits.max_chunks):
-            raise too_large(self._name, "chunks", self._limits.max_chunks, "max_chunks")
+            raise too_large(self._name, "chunks", self._limits.max_chunks)
         path = tuple(heading_path)
         self.blocks.append(Block(start, self._length, kind, path, page, line, metadata or {}))
 
     def _append(self, text: str) -> None:
         self._length += len(text)
         if self._length > self._limits.max_characters:
-            raise too_large(self._name, "characters", self._limits.max_characters, "max_characters")
+            raise too_large(self._name, "characters", self._limits.max_characters)
         self._parts.append(text)

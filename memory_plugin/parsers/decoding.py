@@ -31,6 +31,7 @@ _NO_CHARSET = frozenset({"unicode_escape", "raw_unicode_escape", "utf-7", "idna"
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _MAX_CONTROL_SHARE = 0.02
 _SAMPLE = 65_536
+_ZERO_SHARE, _LEAST_ZEROS = 0.9, 8
 
 
 def decode(data: bytes | str, *, name: str, charset: str | None = None) -> tuple[str, str]:
@@ -64,7 +65,7 @@ def _decoded(data: bytes, name: str, charset: str | None) -> tuple[str, str]:
     declared = charset or _declared_in(data)
     wide = declared is not None and declared.lower().startswith(("utf-16", "utf-32", "utf16", "utf32"))
     if b"\x00" in data[:_SAMPLE] and not wide:
-        raise not_text(name)
+        return _unmarked(data, name)
     stateful = b"\x1b" in data and declared is not None  # ISO-2022: ASCII bytes that mean something else
     if not (stateful or wide) and (text := _try(data, "utf-8")) is not None:
         return text, "utf-8"
@@ -75,6 +76,16 @@ def _decoded(data: bytes, name: str, charset: str | None) -> tuple[str, str]:
     if (text := _try(data, "utf-8")) is not None:
         return text, "utf-8"
     return _guessed(data, name)
+
+
+def _unmarked(data: bytes, name: str) -> tuple[str, str]:
+    """UTF-16 without a byte-order mark, where it is plain: every second byte of Western text is zero, no other is."""
+    even, odd = data[:_SAMPLE:2], data[1:_SAMPLE:2]
+    for encoding, zeros, letters in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
+        plain = 0 not in letters and zeros.count(0) >= _ZERO_SHARE * len(zeros) >= _LEAST_ZEROS
+        if plain and (text := _try(data, encoding)) is not None:
+            return text, encoding
+    raise not_text(name)
 
 
 def _declared_in(data: bytes) -> str | None:

@@ -94,10 +94,10 @@ def media_type_parts(media_type: str | None) -> tuple[str, str | None]:
 
 
 def by_first_bytes(data: bytes) -> Format | None:
-    """The binary formats that begin alike, whatever the file is called."""
+    """The binary formats that begin alike, whatever the file is called; older ones than DOCX are refused as such."""
     if data[:64].lstrip().startswith(b"%PDF-"):
         return "pdf"
-    return "docx" if data.startswith((b"PK\x03\x04", b"PK\x05\x06")) else None
+    return "docx" if data.startswith((b"PK\x03\x04", b"PK\x05\x06", b"\xd0\xcf\x11\xe0")) else None
 
 
 def by_declaration(name: str, media_type: str) -> Format | None:

@@ -25,6 +25,14 @@ _STRICT = b"http://purl.oclc.org/ooxml/wordprocessingml/main"
 _TRANSITIONAL = b"http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 _TITLE = "{http://purl.org/dc/elements/1.1/}title"
+# other archives, by a part that only they have, and what to do with them
+_OTHERS = {
+    "xl/workbook.xml": "an Excel workbook; save each of its sheets as CSV",
+    "ppt/presentation.xml": "a PowerPoint presentation; save it as PDF",
+    "META-INF/container.xml": "an e-book; save it as HTML or PDF",
+    "mimetype": "an OpenDocument file; save it as DOCX or PDF",
+}
+_ARCHIVE = "an archive without a Word document in it; add the files in it one by one"
 _MAX_ENTRIES = 10_000
 _CHUNK = 1 << 16
 # what Word doesn't show: deleted text, field codes, the second copy of a drawing
@@ -53,7 +61,7 @@ def parse_docx(data: bytes, *, name: str, limits: ParseLimits) -> Extract:
     """
     if data.startswith(b"\xd0\xcf\x11\xe0"):
         raise DocumentError(
-            f"'{label(name)}' is an old Word file or protected by a password; save it as .docx without one.",
+            f"'{label(name)}' is an old Office file or protected by a password; save it as .docx without one.",
             name=name,
         )
     try:
@@ -76,10 +84,10 @@ class _Parts:
     def __init__(self, archive: zipfile.ZipFile, name: str, limits: ParseLimits) -> None:
         self._archive = archive
         self._name = name
-        self._limit = min(limits.max_bytes, limits.max_rebuilt_bytes)
+        self._limit = self._left = min(limits.max_bytes, limits.max_rebuilt_bytes)
         entries = archive.infolist()
         if len(entries) > _MAX_ENTRIES:
-            raise too_large(name, "parts", _MAX_ENTRIES, "max_bytes")
+            raise too_large(name, "parts", _MAX_ENTRIES)
         self._sizes = {entry.filename: entry.file_size for entry in entries}
 
     def __contains__(self, part: str) -> bool:
@@ -87,15 +95,15 @@ class _Parts:
 
     def read(self, part: str) -> bytes:
         """Unpack a part; neither what it declares nor what it is may be over the limit."""
-        if self._sizes[part] > self._limit:
-            raise too_large(self._name, "bytes when unpacked", self._limit, "max_rebuilt_bytes")
+        if self._sizes[part] > self._left:
+            raise too_large(self._name, "bytes when unpacked", self._limit)
         data = bytearray()
         with self._archive.open(part) as stream:
             while piece := stream.read(_CHUNK):
                 data += piece
-                if len(data) > self._limit:
-                    raise too_large(self._name, "bytes when unpacked", self._limit, "max_rebuilt_bytes")
-        self._limit -= len(data)  # one allowance for all parts together
+                if len(data) > self._left:
+                    raise too_large(self._name, "bytes when unpacked", self._limit)
+        self._left -= len(data)  # one allowance for all parts together
         for encoding in ("ascii", "utf-16-le", "utf-16-be"):
             if "<!DOCTYPE".encode(encoding) in data or "<!ENTITY".encode(encoding) in data:
                 raise _broken(self._name, "it declares XML entities")
@@ -104,10 +112,8 @@ class _Parts:
 
 def _extract(parts: _Parts, name: str, limits: ParseLimits) -> Extract:
     if "word/document.xml" not in parts:
-        raise DocumentError(
-            f"'{label(name)}' is an archive without a Word document in it; add the files in it one by one.",
-            name=name,
-        )
+        what = next((what for part, what in _OTHERS.items() if part in parts), _ARCHIVE)
+        raise DocumentError(f"'{label(name)}' is {what}.", name=name)
     writer = TextWriter(name, limits)
     styles = _styles(parts.read("word/styles.xml")) if "word/styles.xml" in parts else {}
     body = _Body(writer, styles)

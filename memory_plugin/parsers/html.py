@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from memory_plugin.chunking import BlockKind
 from memory_plugin.errors import DocumentError
-from memory_plugin.parsers.base import Extract, HeadingPath, ParseLimits, TextWriter, label
+from memory_plugin.parsers.base import Extract, HeadingPath, LineCounter, ParseLimits, TextWriter, label
 from memory_plugin.parsers.html_tokens import attributes, tokens
 from memory_plugin.parsers.tabular import Row, write_table
 
@@ -41,7 +41,7 @@ def parse_html(text: str, *, name: str, limits: ParseLimits) -> Extract:
     attempts = [(True, _HIDDEN | _AROUND)] if _MAIN.search(text) else []
     attempts += [(False, _HIDDEN | _AROUND), (False, _HIDDEN)]
     for only_main, hidden in attempts:
-        page = _Page(name, limits, only_main, hidden)
+        page = _Page(name, limits, only_main, hidden, LineCounter(text))
         page.read(text)
         if len(page.writer.text) >= (_ENOUGH if only_main else 1):
             return Extract(page.writer.text, page.writer.blocks, "text/html", title=page.title or page.heading)
@@ -51,14 +51,19 @@ def parse_html(text: str, *, name: str, limits: ParseLimits) -> Extract:
 class _Page:
     """Turns the stream of tags into blocks."""
 
-    def __init__(self, name: str, limits: ParseLimits, only_main: bool, hidden: frozenset[str]) -> None:
+    def __init__(
+        self, name: str, limits: ParseLimits, only_main: bool, hidden: frozenset[str], lines: LineCounter
+    ) -> None:
         self.writer = TextWriter(name, limits)
         self.title = self.heading = ""
         self.hidden = hidden
         self.muted: tuple[str, int] | None = None  # the hidden element we are in, and how deep in its like
         self.main_depth = 0 if only_main else 1
         self.path = HeadingPath()
+        self.lines = lines
+        self.at = 0  # offset of the tag or text at hand
         self.buffer: list[str] = []
+        self.line: int | None = None  # where the words in the buffer begin
         self.kind: BlockKind = "paragraph"
         self.lists: list[int | None] = []  # the next number of each open list, None for bullets
         self.prefix = ""
@@ -67,9 +72,11 @@ class _Page:
         self.rows: list[Row] = []
         self.cells: list[str] | None = None
         self.header_cells = 0
+        self.header_cell = False
+        self.row_line: int | None = None
 
     def read(self, text: str) -> None:
-        for kind, name, value in tokens(text):
+        for kind, name, value, self.at in tokens(text):
             if kind == "text":
                 self.words(value)
             elif self.muted is not None:
@@ -91,6 +98,8 @@ class _Page:
         if self.in_title:
             self.title = self.title or label(value)
         elif self.muted is None and self.main_depth > 0:
+            if self.line is None and (visible := value.lstrip()):
+                self.line = self.lines.at(self.at + len(value) - len(visible))
             self.buffer.append(value if self.preformatted else _SPACES.sub(" ", value))
 
     def start(self, name: str, source: str) -> None:
@@ -160,21 +169,27 @@ class _Page:
 
     def flush(self) -> None:
         if self.buffer:
+            line = self.line
             text = self.taken()
             if text:
                 self.end_table()
                 kind: BlockKind = "list" if self.prefix and self.kind == "paragraph" else self.kind
-                self.writer.add(self.prefix + text, kind, heading_path=self.path.path)
+                self.writer.add(self.prefix + text, kind, heading_path=self.path.path, line=line)
                 self.prefix = ""
         self.kind = "paragraph"
 
     def taken(self) -> str:
         """The words collected so far, and nothing collected any more."""
         text = "".join(self.buffer)
-        self.buffer.clear()
+        self.drop()
         if self.preformatted:
             return text.strip("\r\n").rstrip()
         return "\n".join(line.strip() for line in re.sub(" {2,}", " ", text).split("\n")).strip()
+
+    def drop(self) -> None:
+        """Forget the words collected so far."""
+        self.buffer.clear()
+        self.line = None
 
     def item(self) -> None:
         self.block()
@@ -189,6 +204,7 @@ class _Page:
         if self.cells is not None:
             self.buffer.append(" ")
             return
+        line = self.line
         text = _without_permalink(self.taken()).replace("\n", " ")
         self.kind = "paragraph"
         if text:
@@ -196,7 +212,7 @@ class _Page:
             self.prefix = ""
             self.heading = self.heading or label(text)
             self.path.enter(level, text)
-            self.writer.add(text, "heading", heading_path=self.path.path)
+            self.writer.add(text, "heading", heading_path=self.path.path, line=line)
 
     # -------------------------------------------------------------- tables
 
@@ -210,10 +226,11 @@ class _Page:
         else:
             if self.cells is None:
                 self.flush()
-                self.cells, self.header_cells = [], 0
+                self.cells, self.header_cells, self.row_line = [], 0, self.lines.at(self.at)
             elif "".join(self.buffer).strip():  # the cell before was not closed
-                self.end_cell(header=False)
-            self.buffer.clear()
+                self.end_cell(self.header_cell)
+            self.drop()
+            self.header_cell = name == "th"
 
     def end_cell(self, header: bool) -> None:
         if self.cells is not None:
@@ -224,15 +241,15 @@ class _Page:
         if self.cells is None:
             return
         if "".join(self.buffer).strip():
-            self.end_cell(header=False)
-        self.buffer.clear()
+            self.end_cell(self.header_cell)
+        self.drop()
         cells, self.cells = self.cells, None
         if any(cells):
             if len(cells) == 1:
                 self.end_table()
-                self.writer.add(cells[0], heading_path=self.path.path)
+                self.writer.add(cells[0], heading_path=self.path.path, line=self.row_line)
             else:
-                self.rows.append((None, cells))
+                self.rows.append((self.row_line, cells))
                 if len(self.rows) == 1 and self.header_cells < len(cells):
                     self.header_cells = 0
                     self.rows.insert(0, (None, ()))  # the table has no header
@@ -243,7 +260,8 @@ class _Page:
             return
         rows: Sequence[Row] = self.rows
         self.rows = []
-        write_table(self.writer, list(rows[0][1]) or None, iter(rows[1:]), self.path.path)
+        header_line, header = rows[0]
+        write_table(self.writer, list(header) or None, iter(rows[1:]), self.path.path, line=header_line)
 
 
 def _without_permalink(heading: str) -> str:

@@ -23,11 +23,15 @@ _MAX_ATTRIBUTES = 4_000
 
 
 class Token(NamedTuple):
-    """A piece of text (in `value`), or a tag with its lower-case `name` and its attributes as written."""
+    """A piece of text (in `value`), or a tag with its lower-case `name` and its attributes as written.
+
+    `at` is the offset it begins at.
+    """
 
     kind: TokenKind
     name: str
     value: str
+    at: int
 
 
 def tokens(html: str) -> Iterator[Token]:
@@ -62,10 +66,10 @@ class _Reader:
         while at < len(html):
             tag = self.find("<", at)
             if tag < 0:
-                yield Token("text", "", unescape(html[at:]))
+                yield Token("text", "", unescape(html[at:]), at)
                 return
             if tag > at:
-                yield Token("text", "", unescape(html[at:tag]))
+                yield Token("text", "", unescape(html[at:tag]), at)
             following = html[tag + 1 : tag + 2]
             if following in ("!", "?"):
                 at = self.skip_markup(tag)
@@ -73,18 +77,18 @@ class _Reader:
                 name = _NAME.match(html, tag + 2)
                 at = self.after(">", tag + 2)
                 if name:
-                    yield Token("end", name.group().lower(), "")
+                    yield Token("end", name.group().lower(), "", tag)
             elif (name := _NAME.match(html, tag + 1)) and (end := self.tag_end(name.end())) >= 0:
                 lower = name.group().lower()
-                yield Token("start", lower, html[name.end() : end])
+                yield Token("start", lower, html[name.end() : end], tag)
                 at = end + 1
                 if lower in _RAW:
                     close = self.raw_end(lower, at)
                     if lower in _DECODED_RAW:
-                        yield Token("text", "", unescape(html[at:close]))
+                        yield Token("text", "", unescape(html[at:close]), at)
                     at = close
             else:
-                yield Token("text", "", "<")
+                yield Token("text", "", "<", tag)
                 at = tag + 1
 
     def skip_markup(self, at: int) -> int:

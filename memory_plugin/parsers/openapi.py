@@ -14,6 +14,7 @@ from typing import Any
 
 from memory_plugin.chunking import count_tokens
 from memory_plugin.parsers.base import Extract, ParseLimits, TextWriter, label
+from memory_plugin.parsers.json_places import Lines
 from memory_plugin.parsers.openapi_schema import (
     Detail,
     Fields,
@@ -55,7 +56,7 @@ _LONG = 230
 # of the chunks that say in full what a short one says before
 _DETAILS = {"part": "details"}
 
-_Rendered = tuple[tuple[str, ...], dict[str, Any], list[str]]  # heading path, metadata, parts of the text
+_Rendered = tuple[tuple[str, ...], dict[str, Any], list[str], int | None]  # heading path, metadata, parts, line
 
 
 def is_openapi(value: Any) -> bool:
@@ -74,23 +75,23 @@ def is_schema(value: Any) -> bool:
     return isinstance(dialect, str) and "json-schema.org" in dialect
 
 
-def parse_openapi(root: Mapping[str, Any], *, name: str, limits: ParseLimits) -> Extract:
+def parse_openapi(root: Mapping[str, Any], *, name: str, limits: ParseLimits, lines: Lines) -> Extract:
     """An API description as text: an overview, then the operations in order, webhooks, and schemas.
 
     The metadata of an operation's chunks has `kind`, `method`, `path`, `operation_id` and `tags`,
-    that of a schema's `kind` and `schema`.
+    that of a schema's `kind` and `schema`. `lines` says where they are in the file.
     """
     writer = TextWriter(name, limits)
     info = mapping(root.get("info"))
     title = label(str(info.get("title") or name))
-    _write(writer, _overview(root, title), (title,), {"kind": "overview"})
+    _write(writer, _overview(root, title), (title,), {"kind": "overview"}, lines.get(("info",), 1))
     operations = 0
-    renderer = _Operations(root, title)
-    for path, metadata, parts in renderer.all():
-        _write(writer, parts, path, metadata)
+    renderer = _Operations(root, title, lines)
+    for path, metadata, parts, line in renderer.all():
+        _write(writer, parts, path, metadata, line)
         operations += "part" not in metadata
     schemas = mapping(mapping(root.get("components")).get("schemas")) or mapping(root.get("definitions"))
-    _write_schemas(writer, renderer.fields, schemas, (title, "Schemas"))
+    _Schemas(writer, renderer.fields, lines).write_all(schemas, (title, "Schemas"))
     version = str(root.get("openapi") or root.get("swagger"))
     return Extract(
         writer.text,
@@ -106,14 +107,14 @@ def parse_openapi(root: Mapping[str, Any], *, name: str, limits: ParseLimits) ->
     )
 
 
-def parse_schema(root: Mapping[str, Any], *, name: str, limits: ParseLimits) -> Extract:
-    """A JSON Schema as text: its own fields, then each of its definitions."""
+def parse_schema(root: Mapping[str, Any], *, name: str, limits: ParseLimits, lines: Lines) -> Extract:
+    """A JSON Schema as text: its own fields, then each of its definitions; `lines` says where those are."""
     writer = TextWriter(name, limits)
-    fields = Fields(Resolver(root))
+    schemas = _Schemas(writer, Fields(Resolver(root)), lines)
     title = label(str(root.get("title") or name))
-    _write_schema(writer, fields, title, root, (title,))
+    schemas.write(title, root, (title,), 1)
     definitions = {**mapping(root.get("definitions")), **mapping(root.get("$defs"))}
-    _write_schemas(writer, fields, definitions, (title, "Definitions"))
+    schemas.write_all(definitions, (title, "Definitions"))
     return Extract(
         writer.text,
         writer.blocks,
@@ -123,15 +124,21 @@ def parse_schema(root: Mapping[str, Any], *, name: str, limits: ParseLimits) -> 
     )
 
 
-def _write(writer: TextWriter, parts: list[str], heading_path: tuple[str, ...], metadata: Mapping[str, Any]) -> None:
+def _write(
+    writer: TextWriter,
+    parts: list[str],
+    heading_path: tuple[str, ...],
+    metadata: Mapping[str, Any],
+    line: int | None,
+) -> None:
     """Write the parts of one thing, as many together as fit a chunk; a longer one under its first line."""
     for text, tokens in _grouped(parts):
         if tokens <= _ROOM:
-            writer.add(text, "record", heading_path=heading_path, metadata=metadata)
+            writer.add(text, "record", heading_path=heading_path, line=line, metadata=metadata)
         else:
             head, _, rest = text.partition("\n")
-            writer.add(head, "heading", heading_path=heading_path, metadata=metadata)
-            writer.add(rest, "record", heading_path=heading_path, metadata=metadata, tight=True)
+            writer.add(head, "heading", heading_path=heading_path, line=line, metadata=metadata)
+            writer.add(rest, "record", heading_path=heading_path, line=line, metadata=metadata, tight=True)
 
 
 def _grouped(parts: list[str]) -> Iterator[tuple[str, int]]:
@@ -190,29 +197,40 @@ def _security_schemes(root: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _write_schemas(writer: TextWriter, fields: Fields, schemas: Mapping[str, Any], path: tuple[str, ...]) -> None:
-    for key, schema in schemas.items():
-        _write_schema(writer, fields, key, schema, (*path, label(key)))
+class _Schemas:
+    """Writes the schemas of one description."""
 
+    def __init__(self, writer: TextWriter, fields: Fields, lines: Lines) -> None:
+        self.writer = writer
+        self.fields = fields
+        self.lines = lines
 
-def _write_schema(writer: TextWriter, fields: Fields, key: str, schema: Any, path: tuple[str, ...]) -> None:
-    """Write a schema as one chunk; one that is longer is said shortly first."""
-    head = f"Schema {label(key)} ({fields.type_of(schema)})"
-    remarks = fields.remarks(schema)
-    text = "\n".join([head, *([remarks] if remarks else []), *fields.lines(schema)])
-    metadata: dict[str, Any] = {"kind": "schema", "schema": key}
-    if count_tokens(text) > _ROOM:
-        _write(writer, [short_schema(head, schema, remarks, fields, _ROOM)], path, metadata)
-        metadata = {**metadata, **_DETAILS}
-    _write(writer, [text], path, metadata)
+    def write_all(self, schemas: Mapping[str, Any], path: tuple[str, ...]) -> None:
+        for key, schema in schemas.items():
+            places = (("components", "schemas", key), ("$defs", key), ("definitions", key))
+            line = next((self.lines[place] for place in places if place in self.lines), None)
+            self.write(key, schema, (*path, label(key)), line)
+
+    def write(self, key: str, schema: Any, path: tuple[str, ...], line: int | None) -> None:
+        """Write a schema as one chunk; one that is longer is said shortly first."""
+        fields = self.fields
+        head = f"Schema {label(key)} ({fields.type_of(schema)})"
+        remarks = fields.remarks(schema)
+        text = "\n".join([head, *([remarks] if remarks else []), *fields.lines(schema)])
+        metadata: dict[str, Any] = {"kind": "schema", "schema": key}
+        if count_tokens(text) > _ROOM:
+            _write(self.writer, [short_schema(head, schema, remarks, fields, _ROOM)], path, metadata, line)
+            metadata = {**metadata, **_DETAILS}
+        _write(self.writer, [text], path, metadata, line)
 
 
 class _Operations:
     """Renders the operations of one description."""
 
-    def __init__(self, root: Mapping[str, Any], title: str) -> None:
+    def __init__(self, root: Mapping[str, Any], title: str, lines: Lines) -> None:
         self.root = root
         self.title = title
+        self.lines = lines
         self.resolver = Resolver(root)
         self.fields = Fields(self.resolver)
 
@@ -222,11 +240,14 @@ class _Operations:
             for path, item in mapping(self.root.get(section)).items():
                 resolved = self.resolver.resolve(item)[0]
                 for method, operation in _operations(resolved):
-                    yield from self._operation(method, path, prefix, resolved, operation)
+                    # a path that is a reference has no methods where it stands
+                    line = self.lines.get((section, path, method.lower()), self.lines.get((section, path)))
+                    for place, metadata, parts in self._operation(method, path, prefix, resolved, operation):
+                        yield place, metadata, parts, line
 
     def _operation(
         self, method: str, path: str, prefix: str, item: Mapping[str, Any], operation: Mapping[str, Any]
-    ) -> Iterator[_Rendered]:
+    ) -> Iterator[tuple[tuple[str, ...], dict[str, Any], list[str]]]:
         """The operation as one chunk; one that is longer is said shortly first."""
         head = f"{prefix}{method} {path}"
         tags = [label(str(tag)) for tag in sequence(operation.get("tags"))[:8]]

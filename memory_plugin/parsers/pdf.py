@@ -52,7 +52,7 @@ def parse_pdf(data: bytes, *, name: str, limits: ParseLimits) -> Extract:
         _unlock(reader, name)
         pages = len(reader.pages)
         if pages > limits.max_pages:
-            raise too_large(name, "pages", limits.max_pages, "max_pages")
+            raise too_large(name, "pages", limits.max_pages)
         for number in range(pages):
             writer.add(_page_text(reader.pages[number].extract_text()), page=number + 1)
         title = _title(reader)

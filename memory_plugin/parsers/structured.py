@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from memory_plugin.errors import DocumentError
 from memory_plugin.parsers.base import Extract, ParseLimits, TextWriter, label, too_deep, too_large
 from memory_plugin.parsers.code import parse_code
+from memory_plugin.parsers.json_places import Lines, member_lines, record_lines
 
 MAX_DEPTH = 100
 _YAML_API = re.compile(r"^[\"']?(?:openapi|swagger|\$schema)[\"']?[ \t]*:", re.MULTILINE)
@@ -25,7 +27,8 @@ def parse_json(text: str, *, name: str, limits: ParseLimits) -> Extract:
     """
     _check_values(text, name, limits, ",[{")
     value = load_json(text, name)
-    return _parse_api(value, name, limits) or _parse_outline(value, name, limits)
+    api = _parse_api(value, name, limits, lambda: member_lines(text))
+    return api or _parse_outline(value, text, name, limits)
 
 
 def parse_yaml(text: str, *, name: str, limits: ParseLimits) -> Extract:
@@ -39,7 +42,8 @@ def parse_yaml(text: str, *, name: str, limits: ParseLimits) -> Extract:
         from memory_plugin.parsers.yaml_events import load_yaml
 
         _check_values(text, name, limits, ",[{\n")
-        extract = _parse_api(load_yaml(text, name, MAX_DEPTH), name, limits)
+        value, lines = load_yaml(text, name, MAX_DEPTH)
+        extract = _parse_api(value, name, limits, lambda: lines)
         if extract is not None:
             return extract
     return parse_code(text, "yaml")
@@ -63,7 +67,7 @@ def _check_values(text: str, name: str, limits: ParseLimits, between: str) -> No
     """Refuse data that would fill the memory: each value costs about a hundred bytes, however short it is."""
     # each needs a character, so that short texts need no counting
     if len(text) > limits.max_values and sum(map(text.count, between)) > limits.max_values:
-        raise too_large(name, "values", limits.max_values, "max_values")
+        raise too_large(name, "values", limits.max_values)
 
 
 def load_json(text: str, name: str, line: int | None = None) -> Any:
@@ -80,44 +84,59 @@ def load_json(text: str, name: str, line: int | None = None) -> Any:
         raise too_deep(name, MAX_DEPTH) from error
 
 
-def _parse_api(value: Any, name: str, limits: ParseLimits) -> Extract | None:
+def _parse_api(value: Any, name: str, limits: ParseLimits, lines: Callable[[], Lines]) -> Extract | None:
     from memory_plugin.parsers.openapi import is_openapi, is_schema, parse_openapi, parse_schema
 
     if is_openapi(value):
-        return parse_openapi(value, name=name, limits=limits)
+        return parse_openapi(value, name=name, limits=limits, lines=lines())
     if is_schema(value):
-        return parse_schema(value, name=name, limits=limits)
+        return parse_schema(value, name=name, limits=limits, lines=lines())
     return None
 
 
-def _parse_outline(value: Any, name: str, limits: ParseLimits) -> Extract:
+def _parse_outline(value: Any, text: str, name: str, limits: ParseLimits) -> Extract:
     """The records of a list, or the members of an object, as blocks of indented `key: value` lines."""
     writer = TextWriter(name, limits)
-    for path, part in _parts(value):
-        writer.add(_outline(part, name), "record", heading_path=path)
+    for path, part, line in _parts(value, record_lines(text)):
+        writer.add(_outline(part, name), "record", heading_path=path, line=line)
     return Extract(writer.text, writer.blocks, "application/json")
 
 
-def _parts(value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+_Part = tuple[tuple[str, ...], Any, int | None]  # heading path, value, line
+
+
+def _parts(value: Any, lines: Sequence[int]) -> Iterator[_Part]:
     """What stands on its own: list elements, and objects' members that are containers; the rest together."""
     if isinstance(value, list):
-        for item in value:
-            yield (), item
-        return
-    if not isinstance(value, Mapping):
-        yield (), value
-        return
+        for item, line in zip(value, lines, strict=True):
+            yield (), item, line
+    elif isinstance(value, Mapping):
+        yield from _members(value, lines)
+    else:
+        yield (), value, 1
+
+
+def _members(value: Mapping[str, Any], lines: Sequence[int]) -> Iterator[_Part]:
+    known = len(lines) == len(value) + sum(len(item) for item in value.values() if isinstance(item, list))
+
+    def placed() -> Iterator[tuple[str, Any, int | None, Iterator[int | None]]]:
+        """Each member with its line and those of its elements; without, where a key that stands twice has lost one."""
+        rest = iter(lines)
+        for key, item in value.items():
+            size = len(item) if isinstance(item, list) else 0
+            yield key, item, next(rest) if known else None, iter([*islice(rest, size)] if known else [None] * size)
+
     plain = {key: item for key, item in value.items() if not isinstance(item, Mapping | list) or not item}
     if plain:
-        yield (), plain
-    for key, item in value.items():
+        yield (), plain, next(line for key, _, line, _ in placed() if key in plain)
+    for key, item, line, elements in placed():
         if key in plain:
             continue
         if isinstance(item, list) and any(isinstance(element, Mapping | list) for element in item):
-            for element in item:
-                yield (label(key),), element
+            for element, element_line in zip(item, elements, strict=True):
+                yield (label(key),), element, element_line
         else:
-            yield (label(key),), {key: item}
+            yield (label(key),), {key: item}, line
 
 
 def _outline(value: Any, name: str) -> str:

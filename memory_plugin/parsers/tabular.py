@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from memory_plugin.chunking import count_tokens
 from memory_plugin.errors import DocumentError
@@ -13,6 +14,7 @@ from memory_plugin.parsers.base import Extract, ParseLimits, TextWriter, label
 
 _DELIMITERS = "\t;|,"
 _SAMPLE = 20_000
+_TOLD = re.compile(r'"?sep=(?P<delimiter>[,;|\t])"?[ \t]*(?:\r\n|\n|\r)', re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
 _NUMBER = re.compile(r"[-+]?[\d\s.,:/%€$£]+$")
 _SPACES = re.compile(r"\s+")
@@ -28,28 +30,34 @@ Row = tuple[int | None, Sequence[str]]  # the line it begins at, and its cells
 def parse_csv(text: str, *, name: str, limits: ParseLimits, delimiter: str | None = None) -> Extract:
     """A table with `column | column` rows; a row too long for its header becomes `column: value` lines.
 
-    The delimiter is found by how evenly it divides the first lines. The first row is the header
-    unless one of its cells is empty, a number or there twice.
+    The delimiter is the one that a first line `sep=;` names, as spreadsheets write it, or found by how evenly it
+    divides the first lines. The first row is the header unless one of its cells is empty, a number or there twice.
 
     Raises:
         DocumentError: the quoting is broken.
     """
-    delimiter = delimiter or _find_delimiter(text)
+    told = _TOLD.match(text)
+    delimiter = told["delimiter"] if told else delimiter or _find_delimiter(text)
     rows = _rows(text, name, delimiter)
-    first = next(rows, None)
+    first = next(rows, None) if told is None else next(islice(rows, 1, None), None)
     if first is None:
         raise DocumentError(f"'{label(name)}' has no rows.", name=name)
     writer = TextWriter(name, limits)
     header = _header(first[1])
-    write_table(writer, header, rows if header else _chain(first, rows))
+    write_table(writer, header, rows if header else _chain(first, rows), line=first[0])
     media_type = "text/tab-separated-values" if delimiter == "\t" else "text/csv"
     return Extract(writer.text, writer.blocks, media_type, metadata={"columns": header or []})
 
 
 def write_table(
-    writer: TextWriter, header: Sequence[str] | None, rows: Iterator[Row], heading_path: Sequence[str] = ()
+    writer: TextWriter,
+    header: Sequence[str] | None,
+    rows: Iterator[Row],
+    heading_path: Sequence[str] = (),
+    *,
+    line: int | None = None,
 ) -> None:
-    """Write rows in blocks of about a chunk's size, each with the header line above it."""
+    """Write rows in blocks of about a chunk's size, each with the header above it, which is at `line`."""
     head = " | ".join(map(_cell, header)) if header else ""
     head_tokens = count_tokens(head) + 1 if head else 0
     group: list[str] = []
@@ -64,7 +72,7 @@ def write_table(
         tokens = head_tokens
 
     empty = True
-    for line, cells in rows:
+    for row_line, cells in rows:
         row = " | ".join(map(_cell, cells))
         if not row.strip(" |"):
             continue
@@ -73,17 +81,17 @@ def write_table(
         if header and head_tokens + size > _LONG_ROW:
             flush()
             first = next(filter(None, map(label, cells)), "")
-            writer.add(_record(header, cells), "record", heading_path=(*heading_path, first), line=line)
+            writer.add(_record(header, cells), "record", heading_path=(*heading_path, first), line=row_line)
             continue
         if tokens + size > _ROWS:
             flush()
         if not group:
-            first_line = line
+            first_line = row_line
         group.append(row)
         tokens += size
     flush()
     if empty and head:
-        writer.add(head, "table", heading_path=heading_path)
+        writer.add(head, "table", heading_path=heading_path, line=line)
 
 
 def _record(header: Sequence[str], cells: Sequence[str]) -> str:

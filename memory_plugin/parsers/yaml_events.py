@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from memory_plugin.errors import DocumentError
 from memory_plugin.parsers.base import label, missing, too_deep
+from memory_plugin.parsers.json_places import DEPTH, MOST, SECTIONS, Lines
 
 if TYPE_CHECKING:
     from yaml.events import Event
@@ -25,13 +26,22 @@ _MISSING = object()
 
 
 class _Open:
-    """A mapping or a sequence that is being read."""
+    """A mapping or a sequence that is being read; `keys` lead to it, where the lines of its members are noted."""
 
-    __slots__ = ("key", "value")
+    __slots__ = ("key", "keys", "value")
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, keys: tuple[str, ...] | None) -> None:
         self.value = value
+        self.keys = keys
         self.key: Any = _MISSING
+
+    @property
+    def next_keys(self) -> tuple[str, ...] | None:
+        """What leads to the item that is added next, None where that is too deep, or of no interest."""
+        if self.keys is None or not isinstance(self.key, str) or not isinstance(self.value, dict):
+            return None
+        keys = (*self.keys, self.key)
+        return keys if len(keys) <= DEPTH and keys[0] in SECTIONS else None
 
     def add(self, item: Any) -> None:
         if isinstance(self.value, list):
@@ -48,8 +58,10 @@ class _Open:
             self.key = _MISSING
 
 
-def load_yaml(text: str, name: str, max_depth: int) -> Any:
-    """The value of the first document in a YAML text; aliases are shared, not copied.
+def load_yaml(text: str, name: str, max_depth: int) -> tuple[Any, Lines]:
+    """The value of the first document in a YAML text, and the lines of the members of an API description.
+
+    Aliases are shared, not copied.
 
     Raises:
         DocumentError: not YAML, or nested deeper than `max_depth`.
@@ -68,11 +80,12 @@ def load_yaml(text: str, name: str, max_depth: int) -> Any:
         raise DocumentError(f"'{label(name)}' is not valid YAML: {problem}{where}.", name=name) from error
 
 
-def _build(events: Iterable[Event], name: str, max_depth: int) -> Any:
+def _build(events: Iterable[Event], name: str, max_depth: int) -> tuple[Any, Lines]:
     from yaml import events as kinds
 
-    root = _Open([])
+    root = _Open([], None)
     stack = [root]
+    lines: dict[tuple[str, ...], int] = {}
     anchors: dict[str, Any] = {}
     for event in events:
         if isinstance(event, kinds.CollectionEndEvent):
@@ -88,12 +101,21 @@ def _build(events: Iterable[Event], name: str, max_depth: int) -> Any:
             node = _node(event, kinds.MappingStartEvent)
             if event.anchor:
                 anchors[event.anchor] = node
-            stack[-1].add(node)
+            above = stack[-1]
+            keys = () if above is root else above.next_keys
+            above.add(node)
+            _note(lines, above, event)
             if not isinstance(event, kinds.ScalarEvent):
-                stack.append(_Open(node))
+                stack.append(_Open(node, keys))
             if len(stack) > max_depth + 1:
                 raise too_deep(name, max_depth)
-    return root.value[0] if root.value else None
+    return (root.value[0] if root.value else None), lines
+
+
+def _note(lines: dict[tuple[str, ...], int], above: _Open, event: Any) -> None:
+    """Note the line of a key, once it is read."""
+    if above.key is not _MISSING and len(lines) < MOST and (keys := above.next_keys):
+        lines[keys] = event.start_mark.line + 1
 
 
 def _node(event: Any, mapping: type[Event]) -> Any:
