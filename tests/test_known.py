@@ -157,7 +157,7 @@ def test_a_thread_counts_the_bytes_that_it_takes(kind: str) -> None:
         messages = [make(place) for place in range(number)]
         entries = [entry_of(message) for message in messages]
         thread = KnownThread()
-        thread.learn(entries, 1, None)
+        thread.learn(entries, 1, None, proven=True)
         thread.show(("", "messages"), View(messages, entries, [(1, number + 1)]))
         after, _ = tracemalloc.get_traced_memory()
     finally:

@@ -30,8 +30,6 @@ def tuple_of(codec: ValueCodec, row: CheckpointRow, known: KnownThread | None) -
     messages = _Messages(codec)
     if row.kept and known is not None:
         messages.have(known.rows)
-    elif known is not None and known.held is not None:
-        known.reset()  # the thread was made anew since
     if row.messages is not None:
         messages.read(row.messages)
     versions = _versions(row)
@@ -39,6 +37,8 @@ def tuple_of(codec: ValueCodec, row: CheckpointRow, known: KnownThread | None) -
     lists = {channel: messages.entries(ranges) for channel, ranges in spans.items()}
     values: Values = {channel: messages.copies(entries) for channel, entries in lists.items()}
     if known is not None:
+        if messages.contradict(known):
+            known.reset()  # the thread was made anew since
         _learn(known, row, versions, spans)
         messages.teach(known)
         for channel, entries in lists.items():
@@ -111,6 +111,13 @@ class _Messages:
         seq = next(seq for seq, each in self._entries.items() if each is entry)
         message = self._objects.pop(seq, None)
         return message if message is not None else self._codec.load_message(*self._odd[seq])
+
+    def contradict(self, known: KnownThread) -> bool:
+        """Whether a row that was read is another message than the one that is known by its number."""
+        before = known.rows
+        return any(
+            (old := before.get(seq)) is not None and not entry.may_be(old) for seq, entry in self._entries.items()
+        )
 
     def teach(self, known: KnownThread) -> None:
         """Let it be known which rows were read."""

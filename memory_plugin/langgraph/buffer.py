@@ -69,8 +69,8 @@ def buffer_of(
         shown[TRUNCATED] = orjson.dumps(sorted(left_out)).decode()
     members = (f"{orjson.dumps(name).decode()}:{text}" for name, text in sorted(shown.items()))
     # a fork from before a channel was there has no version of it: it must not be taken for known later
-    for channel in [channel for channel in parts if channel not in versions]:
-        del parts[channel]
+    for channel in [channel for channel in list(parts) if channel not in versions]:
+        parts.pop(channel, None)  # another thread may put into the same conversation
     channels = sorted({*map(clean_text, versions), *shown, TRUNCATED})
     return Buffer("{" + ",".join(members) + "}", channels)
 

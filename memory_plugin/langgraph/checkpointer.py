@@ -42,6 +42,7 @@ from memory_plugin.langgraph.names import original_name, stored_name
 from memory_plugin.langgraph.opening import Done, Opening
 from memory_plugin.langgraph.plan import PreparedPut, TakenList, blobs_of, take_list
 from memory_plugin.langgraph.putting import Putting
+from memory_plugin.langgraph.reading import read
 from memory_plugin.validation import identifier
 
 if TYPE_CHECKING:
@@ -143,15 +144,10 @@ class ConversationSaver(FacedSaver):
 
     async def _read(self, thread_id: str, namespace: str, checkpoint_id: str | None) -> CheckpointTuple | None:
         known = self._known.thread(thread_id)
-        generation = known.generation
-        row = await self._core.checkpoints.get(thread_id, namespace, checkpoint_id, held=known.held)
-        if row is not None and row.kept and known.generation != generation:
-            # what was held, and so left out, was dropped meanwhile
-            row = await self._core.checkpoints.get(thread_id, namespace, checkpoint_id)
-        if row is None:
-            return None
-        follow(row.checkpoint_id)
-        return tuple_of(self._codec, row, known)
+        found = await read(self._core.checkpoints, self._codec, known, thread_id, namespace, checkpoint_id)
+        if found is not None:
+            follow(found.config["configurable"]["checkpoint_id"])
+        return found
 
     async def alist(
         self,
@@ -235,7 +231,8 @@ class ConversationSaver(FacedSaver):
         root = namespace == ""
         length = self._length(known, parent_id, values, lists, versions, unchanged) if root else None
         buffer = None
-        if root and not all(is_own_channel(name) or name == self._channel for name in new_versions):
+        forks = root and known.newest != parent_id
+        if root and (forks or not all(is_own_channel(name) or name == self._channel for name in new_versions)):
             buffer = buffer_of(
                 codec,
                 values,
@@ -260,6 +257,7 @@ class ConversationSaver(FacedSaver):
             blobs=blobs,
             buffer=buffer,
             length=length,
+            forks=forks,
         )
 
     def _length(
@@ -276,14 +274,15 @@ class ConversationSaver(FacedSaver):
         if channel in unchanged:
             return None
         if channel in versions and channel in values:
-            return len(values[channel]) if channel in lists or values[channel] == [] else None
+            value = values[channel]
+            return len(value) if channel in lists or (type(value) is list and not value) else None
         parent = known.checkpoints.get(("", parent_id or ""))
         return None if parent is not None and channel not in parent.spans else 0
 
     async def _put(self, prepared: PreparedPut) -> None:
         known = self._known.thread(prepared.thread_id)
         await Putting(self._core.checkpoints, self._codec, known, prepared, conversation=self._channel).store()
-        if prepared.length is not None:
+        if prepared.length is not None or prepared.forks:
             self._core.kick()
 
     async def aput_writes(

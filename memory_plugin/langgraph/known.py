@@ -16,6 +16,7 @@ import asyncio
 import itertools
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import is_
 from typing import Any
@@ -199,6 +200,8 @@ class KnownThread:
     """The memory buffer as it was last written from here."""
     buffer_parts: dict[str, tuple[Any, str | None]] = field(default_factory=dict)
     """By channel: the version, and its value as it stands in the memory buffer."""
+    newest: str | None = None
+    """The newest root checkpoint, as it was last read or put."""
     internal: set[int] = field(default_factory=set)
     """Rows that only a subgraph or another channel has so far."""
     generation: int = 0
@@ -208,24 +211,34 @@ class KnownThread:
     @property
     def footprint(self) -> int:
         """Bytes of all that is known, about."""
-        lists = sum(len(view.entries) for view in self.views.values())
+        # copies, for other threads may be about to store something
+        lists = sum(len(view.entries) for view in list(self.views.values()))
         rest = _CHECKPOINT * len(self.checkpoints) + 2 * _REFERENCE * lists + len(self.buffer or "")
-        rest += sum(len(text or "") for _, text in self.buffer_parts.values())
+        rest += sum(len(text or "") for _, text in list(self.buffer_parts.values()))
         return _THREAD + self.size + rest
 
-    def learn(self, entries: Sequence[Entry], first: int, proof: UUID | None) -> None:
-        """These messages are the rows from `first` on, the last of which has this id."""
+    def learn(self, entries: Sequence[Entry], first: int, proof: UUID | None, *, proven: bool) -> None:
+        """These messages are the rows from `first` on, the last of which has this id.
+
+        Args:
+            proven: the statement that wrote them saw that the thread is the one known here.
+        """
+        before = [self.rows.get(row) for row in range(first, first + len(entries))]
+        if any(old is not None and old.digest != new.digest for old, new in zip(before, entries, strict=True)):
+            self.reset()  # somebody deleted the thread, and its numbers begin anew
         for row, entry in enumerate(entries, start=first):
             self.add(entry, row)
-        if proof is not None and all(entry.fields is not None for entry in entries):
+        if proof is not None and (proven or self.held is None) and all(entry.fields is not None for entry in entries):
             self.hold(first, first + len(entries), first + len(entries) - 1, proof)
 
     def add(self, entry: Entry, row: int) -> None:
         """This message is that row."""
-        if row in self.rows:
-            entry.seq = row
-            return
         entry.seq = row
+        before = self.rows.get(row)
+        if before is not None:
+            if before.fields is not None or entry.fields is None:
+                return
+            self.size -= before.size  # its owner's was no plain JSON; as it is read, it is
         self.rows[row] = entry
         self.size += entry.size
         self._index.setdefault(entry.key, []).append(entry)
@@ -306,7 +319,7 @@ class KnownThread:
         self.views.clear()
         self.checkpoints.clear()
         self.buffer_parts.clear()
-        self.buffer = None
+        self.buffer = self.newest = None
 
 
 Kept = OrderedDict[tuple[int, str], KnownThread]
@@ -330,10 +343,8 @@ class KnownMessages:
     def thread(self, thread_id: str) -> KnownThread:
         """What is known of a thread, nothing at first."""
         key = self._own, thread_id
-        known = self._kept.get(key)
-        if known is None:
-            known = self._kept[key] = KnownThread()
-        else:
+        known = self._kept.get(key) or self._kept.setdefault(key, KnownThread())
+        with suppress(KeyError):  # another thread has just made room
             self._kept.move_to_end(key)
         self._calls += 1
         if self._calls % 64 == 0 or len(self._kept) > MAX_THREADS:

@@ -83,7 +83,9 @@ class PreparedPut:
     """The other changed values."""
     buffer: Buffer | None
     length: int | None
-    """Messages in the conversation, where this put changes it."""
+    """Messages in the conversation, where this put says some or takes some away."""
+    forks: bool
+    """Whether the root state before it may be another than the one that the conversation shows."""
 
 
 @dataclass(slots=True)
@@ -198,6 +200,9 @@ def plan_put(
     for channel, taken in lists.items():
         _place(codec, known, taken, messages, pending, channel=channel, visible=root and channel == conversation)
     anchor, extras = _anchor(known, prepared, messages.spans, complete=complete)
+    length = prepared.length
+    if prepared.forks and conversation in prepared.unchanged:  # what was said since is left behind
+        length = sum(end - start for start, end in messages.spans.get(conversation, ()))
     put = CheckpointPut(
         thread_id=prepared.thread_id,
         namespace=prepared.namespace,
@@ -214,8 +219,8 @@ def plan_put(
         refs=_refs(messages.spans),
         messages=messages.fresh,
         repeatable=None if again else _versions_of(prepared, messages.channels),
-        length=prepared.length,
-        channel=conversation if prepared.length is not None and conversation != MESSAGES else None,
+        length=length,
+        channel=conversation if length is not None and conversation != MESSAGES else None,
         promoted=messages.promoted,
         anchor=anchor,
         extras=extras,
@@ -315,7 +320,8 @@ def _anchor(
 
 def learn_from_put(known: KnownThread, prepared: PreparedPut, plan: Plan, base: int) -> None:
     """Remember the rows that a put made."""
-    known.learn(plan.fresh, base + 1, plan.put.messages[-1].id if plan.put.messages else None)
+    proof = plan.put.messages[-1].id if plan.put.messages else None
+    known.learn(plan.fresh, base + 1, proof, proven=plan.put.anchor is not None)
     known.internal.update(
         base + place for place, message in enumerate(plan.put.messages, start=1) if message.origin == INTERNAL
     )
@@ -332,4 +338,6 @@ def learn_from_put(known: KnownThread, prepared: PreparedPut, plan: Plan, base: 
         else:
             view = View(taken.messages, taken.entries, spans[channel])
         known.show(key, view)
+    if prepared.namespace == "":
+        known.newest = max(known.newest or "", prepared.checkpoint_id)
     known.remember(prepared.namespace, prepared.checkpoint_id, KnownCheckpoint(prepared.versions, spans, plan.learned))

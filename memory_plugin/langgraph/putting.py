@@ -9,11 +9,11 @@ import orjson
 
 from memory_plugin.capabilities.checkpoint_rows import Range
 from memory_plugin.capabilities.checkpoints import Checkpoints
-from memory_plugin.langgraph.assemble import tuple_of
 from memory_plugin.langgraph.codec import ValueCodec
 from memory_plugin.langgraph.known import KnownThread
 from memory_plugin.langgraph.names import original_name, stored_name, stored_version
 from memory_plugin.langgraph.plan import Plan, PreparedPut, learn_from_put, plan_put, unresolved
+from memory_plugin.langgraph.reading import read
 
 _ATTEMPTS = 4
 
@@ -65,6 +65,13 @@ class Putting:
 
     async def _write(self, plan: Plan) -> int | None:
         known, buffer, put = self._known, self._prepared.buffer, plan.put
+        if buffer is not None and buffer.text == known.buffer and put.anchor is None:
+            # whether that is still so is seen by the parent only: the thread may have been deleted since
+            parent = (put.namespace, put.parent_id or "")
+            if parent in known.checkpoints:
+                put = replace(put, anchor=parent)
+            else:
+                known.buffer = None
         if buffer is not None and buffer.text != known.buffer:
             put = replace(put, buffer=buffer.text, buffer_channels=buffer.channels)
             known.buffer = None  # unknown until the answer is there
@@ -119,8 +126,6 @@ class Putting:
         return await self._read(prepared.parent_id)
 
     async def _read(self, checkpoint_id: str) -> bool:
-        prepared, held = self._prepared, self._known.held
-        row = await self._checkpoints.get(prepared.thread_id, prepared.namespace, checkpoint_id, held=held)
-        if row is not None:
-            tuple_of(self._codec, row, self._known)
-        return row is not None
+        prepared = self._prepared
+        place = prepared.thread_id, prepared.namespace, checkpoint_id
+        return await read(self._checkpoints, self._codec, self._known, *place) is not None
