@@ -162,16 +162,50 @@ async def test_many_that_come_at_once_leave_statistics_behind(words_only: Memory
     assert await words_only.database.fetchval(known) >= 500
 
 
+def _term(number: int, containing: int, passages: int) -> Any:
+    weight = math.log(1 + (passages - containing + 0.5) / (containing + 0.5))
+    return {"lexeme": str(number), "term": number, "containing": containing, "passages": passages, "weight": weight}
+
+
 def test_the_rarest_terms_nominate_within_the_budget() -> None:
-    """A sixteenth of the passages, but no less than 6,000 and no more than 20,000; one term always does."""
+    """A sixty-fourth of the passages, but no less than 2,000 and no more than 5,000; one term always does."""
+    counts = {1: 30_000, 2: 5, 3: 3_400, 4: 1_500}
+    for passages, chosen in ((50_000, [2, 4]), (360_000, [2, 4, 3]), (5_000_000, [2, 4])):
+        of_tenant = counts if passages < 1_000_000 else {**counts, 3: 3_600}
+        assert nominating([_term(number, count, passages) for number, count in of_tenant.items()])[0] == chosen
+    assert nominating([_term(1, 90_000, 100_000)]) == ([1], [])
 
-    def term(number: int, containing: int, passages: int) -> Any:
-        return {"lexeme": str(number), "term": number, "containing": containing, "passages": passages}
 
-    counts = {1: 30_000, 2: 5, 3: 10_000, 4: 4_000}
-    for passages, chosen in ((50_000, [2, 4]), (290_000, [2, 4, 3]), (5_000_000, [2, 4, 3])):
-        assert nominating([term(number, count, passages) for number, count in counts.items()]) == chosen
-    assert nominating([term(1, 90_000, 100_000)]) == [1]
+def test_the_weightiest_pairs_of_the_other_terms_nominate_within_their_budget() -> None:
+    terms = [_term(number, count, 100_000) for number, count in ((1, 1_900), (2, 5_000), (3, 9_000), (4, 10_000))]
+    assert nominating(terms) == ([1], [(2, 3), (2, 4)]), "450 and 500 passages; the third pair's 900 are too many"
+    many = [_term(number, 2_001 + number, 100_000) for number in range(6)]
+    assert nominating(many) == ([0], [(1, 2), (1, 3), (1, 4), (2, 3), (1, 5), (2, 4)])
+
+
+@pytest.mark.parametrize("user", [None, "u"])
+async def test_what_has_a_pair_of_common_words_is_found_and_measured_once(
+    words_only: MemoryCore, user: str | None
+) -> None:
+    facts = [f"walrus {place}" for place in range(60)] + [f"seal {place}" for place in range(60)]
+    both = ["a seal beside a walrus", "the walrus and the seal", "a narwhal, a walrus and a seal"]
+    await words_only.remember_many([*facts, *both], user_id="u")
+    await words_only.indexed()
+    reading = await words_only.passages.read("seal walrus narwhal", [MEMORY])
+    builder = SearchBuilder(words_only.database, "default", Scope(user_id=user), 10)
+    keys = {term["lexeme"]: builder._key(term["term"], MEMORY) for term in reading.terms}
+    query = "{" + ",".join(f"{term['term']}:{term['weight']}" for term in reading.terms) + f"}}/{1 << 28}"
+    rows = await words_only.database.fetch(
+        "SELECT m.content, n.score FROM memory.found_by_terms("
+        "'default', 1::smallint, $1::text::int4[], $2::text::int4[], $3::text::sparsevec, 10, $4, true, NULL, NULL, NULL, NULL) n "
+        "JOIN memory.memories m ON m.id = n.id ORDER BY n.score DESC",
+        f"{{{keys['narwhal']}}}",
+        f"{{{{{keys['seal']},{keys['walrus']}}}}}",
+        query,
+        user,
+    )
+    assert {row["content"] for row in rows[:3]} == set(both)
+    assert len({row["content"] for row in rows}) == len(rows) == (3 if user is None else 10)
 
 
 async def test_a_name_is_no_rare_word_to_what_is_said(words_only: MemoryCore) -> None:

@@ -33,7 +33,7 @@ CREATE FUNCTION found_at_once(
 )
 LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
 SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_nestloop = off
-SET enable_seqscan = off SET max_parallel_workers_per_gather = 0 SET jit = off AS $body$
+SET enable_mergejoin = off SET enable_seqscan = off SET max_parallel_workers_per_gather = 0 SET jit = off AS $body$
 #variable_conflict use_column
 DECLARE
     is_pending boolean;
@@ -85,6 +85,7 @@ BEGIN
     IF is_pending OR is_waiting OR speakers IS NOT NULL OR coalesce(in_all, 0) > few THEN
         RETURN;
     END IF;
+    kinds := ARRAY(SELECT k.kind FROM unnest(kinds) AS k (kind) WHERE (sizes ->> k.kind::text)::bigint > 0);
     RETURN QUERY
     WITH near AS MATERIALIZED (
         SELECT e.passage_id, max(-(e.vector <#> query)) AS meaning FROM embeddings e
@@ -140,13 +141,85 @@ END $body$
     "CASE WHEN right(g.text, 1) = ']' THEN split_part(g.text, ' [', 1) ELSE g.text END,"
     " E' \\n\\t'), 1) IN ('?', '？', '؟'), false)",
 )
+# The best passages of a kind by words, for whoever knows the weights of the question's terms. The rarest of these, those
+# `matching`, nominate whatever has one of them; the others what has two of them at once, one of the `pairs`: a text with
+# but one common word of a question is hardly among the best, and reading it costs as much as any. A user's own few
+# passages are all measured.
+FOUND_BY_TERMS = """
+CREATE FUNCTION found_by_terms(
+    of_tenant text, of_kind smallint, matching integer[], pairs integer[], query sparsevec, wanted integer, of_user text,
+    or_nobody boolean, of_thread text, since timestamptz, until timestamptz, as_of timestamptz
+) RETURNS TABLE (id uuid, score float8)
+LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
+SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET max_parallel_workers_per_gather = 0 SET jit = off AS $body$
+#variable_conflict use_column
+DECLARE
+    few CONSTANT integer := 3000;
+    seen integer;
+BEGIN
+    of_tenant := checked_tenant(of_tenant);
+    IF of_user IS NOT NULL THEN
+        SELECT count(*) INTO seen FROM (
+            (SELECT FROM passages p WHERE p.tenant_id = of_tenant AND p.kind = of_kind AND p.user_id = of_user
+             LIMIT few + 1)
+            UNION ALL
+            (SELECT FROM passages p WHERE or_nobody AND p.tenant_id = of_tenant AND p.kind = of_kind
+             AND p.user_id IS NULL LIMIT few + 1)) AS own;
+    END IF;
+    IF seen <= few THEN
+        RETURN QUERY
+        SELECT p.id, -(p.weights <#> query) FROM (
+            (SELECT id, thread_id, said_at, live_until, weights FROM passages p
+             WHERE p.tenant_id = of_tenant AND p.kind = of_kind AND p.user_id = of_user OFFSET 0)
+            UNION ALL
+            (SELECT id, thread_id, said_at, live_until, weights FROM passages p
+             WHERE or_nobody AND p.tenant_id = of_tenant AND p.kind = of_kind AND p.user_id IS NULL OFFSET 0)
+        ) AS p
+        WHERE (p.weights <#> query) < 0 AND {seen}
+        ORDER BY p.weights <#> query, p.id LIMIT wanted;
+    ELSE
+        RETURN QUERY
+        SELECT found.id, found.score FROM (
+            SELECT p.id, -(p.weights <#> query) AS score FROM (
+                SELECT {read} FROM passages p WHERE p.keys && matching OFFSET 0) AS p
+            WHERE {meant}
+            UNION
+            SELECT p.id, -(p.weights <#> query) AS score
+            FROM generate_subscripts(pairs, 1) AS n, LATERAL (
+                SELECT {read} FROM passages p WHERE p.keys @> pairs[n:n] OFFSET 0) AS p
+            WHERE {meant}) AS found
+        ORDER BY found.score DESC, found.id LIMIT wanted;
+    END IF;
+END $body$
+"""
+for name, text in (
+    ("{read}", "tenant_id, id, kind, user_id, thread_id, said_at, live_until, weights"),
+    (
+        "{meant}",
+        (
+            "p.tenant_id = of_tenant AND p.kind = of_kind AND {seen}"
+            " AND (of_user IS NULL OR p.user_id = of_user OR or_nobody AND p.user_id IS NULL)"
+        ),
+    ),
+    (
+        "{seen}",
+        (
+            "(of_thread IS NULL OR p.thread_id = of_thread) AND (since IS NULL OR p.said_at >= since)"
+            " AND (until IS NULL OR p.said_at < until) AND (as_of IS NULL AND p.live_until IS NULL"
+            " OR p.said_at <= as_of AND (p.live_until IS NULL OR p.live_until > as_of))"
+        ),
+    ),
+):
+    FOUND_BY_TERMS = FOUND_BY_TERMS.replace(name, text)
+
 # What these read takes a millisecond or two, and starting a worker five.
 ALONE = tuple(
     (
         f"ALTER FUNCTION {name} SET max_parallel_workers_per_gather = 0",
         f"ALTER FUNCTION {name} RESET max_parallel_workers_per_gather",
     )
-    for name in ("found_by_words", "speakers_named", "facts_near", "current_row")
+    for name in ("speakers_named", "facts_near", "current_row")
 )
 
 # What memory_plugin/instruction_signs.py says, at the release of this revision: parts of words of which each text with
@@ -666,6 +739,7 @@ END $do$
 STEPS: tuple[tuple[str | None, str | None], ...] = (
     (LOCKS, None),
     (FOUND_AT_ONCE, "DROP FUNCTION found_at_once"),
+    (FOUND_BY_TERMS, "DROP FUNCTION found_by_terms"),
     *ALONE,
     (READS_LIKE_INSTRUCTION, "DROP FUNCTION reads_like_instruction(text)"),
     (INDEX_QUEUED, "DROP FUNCTION index_queued(text, text[], text[])"),
