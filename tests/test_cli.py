@@ -543,11 +543,12 @@ class TestReferences:
 
     def test_search_with_neighbours_a_filter_and_by_document(self, cli: Run, handbook: Path) -> None:
         handbook.write_text("# One\n\nThe warranty lasts two years.\n\n# Two\n\nReturns take a week.\n")
-        cli("references", "add", str(handbook))
+        cli("references", "add", str(handbook), "--metadata", "audience=buyers", "--metadata", "year=2024")
         shown = cli("references", "search", "warranty", "--neighbours", "1", "--limit", "1").out
         assert shown.index("two years") < shown.index("Returns take a week")
         assert cli("references", "search", "warranty", "--filter", "audience=staff").err == "Nothing was found.\n"
-        (found,) = cli("--json", "references", "search", "warranty", "--by-document").json["documents"]
+        filters = ("--filter", "audience=buyers", "--filter", "year=2024")
+        (found,) = cli("--json", "references", "search", "warranty", "--by-document", *filters).json["documents"]
         assert found["document"]["source"] == handbook.as_posix()
         assert "two years" in found["hits"][0]["text"]
 
@@ -555,6 +556,33 @@ class TestReferences:
         for number in range(60):
             handbook.with_name(f"{number}.md").write_text(f"# Part {number}\n\nText of part {number}.\n")
         assert cli("references", "add", str(handbook.parent), "--jobs", "2").out.startswith("61 added")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+    @pytest.mark.parametrize("by", ["SIGINT", "SIGKILL"])
+    def test_processes_end_with_the_command_and_say_nothing(self, by: str) -> None:
+        """They hold its output open for as long as they live, and have hardly begun when the signal comes."""
+        program = (
+            "import time\n"
+            "from memory_plugin.cli.processes import reading_processes\n"
+            "try:\n"
+            "    with reading_processes(2):\n"
+            "        print('started', flush=True)\n"
+            "        time.sleep(60)\n"
+            "except KeyboardInterrupt:\n"
+            "    print('interrupted')\n"
+        )
+        command = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        assert command.stdout is not None and command.stdout.readline() == "started\n"
+        if by == "SIGINT":
+            os.killpg(command.pid, signal.SIGINT)  # as a terminal does
+        else:
+            command.kill()
+        said, _ = command.communicate(timeout=30)
+        assert "Traceback" not in said
+        assert ("interrupted" in said) == (by == "SIGINT")
 
     def test_list_show_and_remove(self, cli: Run, handbook: Path) -> None:
         cli("references", "add", str(handbook))
@@ -567,6 +595,16 @@ class TestReferences:
         assert cli("references", "remove", document["id"], say="n\n").code == 1
         assert cli("--json", "references", "remove", document["id"], "--yes").json["rows"]["documents"] == 1
         assert cli("references", "list").err == "There are no reference documents.\n"
+
+    def test_a_collection_is_removed_and_others_stay(self, cli: Run, handbook: Path) -> None:
+        for collection in ("old", "new"):
+            cli("references", "add", str(handbook), "--collection", collection)
+        assert cli("references", "remove", "--collection", "old", say="n\n").code == 1
+        assert cli("--json", "references", "remove", "--collection", "old", "--yes").json["rows"]["documents"] == 1
+        (left,) = cli("--json", "references", "list").json["documents"]
+        assert left["collection"] == "new"
+        for wrong in ([], [left["id"], "--collection", "new"]):
+            assert cli("references", "remove", *wrong, "--yes").code == 2
 
     @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals there")
     def test_a_terminal_shows_progress_and_the_summary(self, cli: Run, handbook: Path) -> None:

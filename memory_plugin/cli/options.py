@@ -54,8 +54,11 @@ def moment(text: str | None, option: str) -> datetime | None:
         raise typer.BadParameter(message, param_hint=option) from None
 
 
-def metadata(pairs: Sequence[str] | None) -> dict[str, Any] | None:
+def metadata(pairs: Sequence[str] | None, option: str = "--metadata") -> dict[str, Any] | None:
     """`name=value` pairs as a mapping; numbers, true, false, null and JSON structures are taken as such.
+
+    Args:
+        option: the pairs were given with, to be named where one is wrong.
 
     Raises:
         typer.BadParameter: one has no name or no equals sign.
@@ -66,7 +69,7 @@ def metadata(pairs: Sequence[str] | None) -> dict[str, Any] | None:
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign or not name.strip():
-            raise typer.BadParameter(f"{pair!r} is not of the form name=value.", param_hint="--metadata")
+            raise typer.BadParameter(f"{pair!r} is not of the form name=value.", param_hint=option)
         values[name.strip()] = _value(value)
     return values
 

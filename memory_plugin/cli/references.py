@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -15,7 +14,7 @@ from memory_plugin.cli import options
 from memory_plugin.cli.facts import CATCH_UP_TIMEOUT, show_hits
 from memory_plugin.cli.options import examples
 from memory_plugin.cli.output import Column, Output, clipped, counted, visible, when
-from memory_plugin.cli.session import session_of
+from memory_plugin.cli.session import UsageError, session_of
 from memory_plugin.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ DocumentId = Annotated[str, typer.Argument(metavar="ID", help="Id of the documen
 @app.command(
     epilog=examples(
         "memory-plugin references add handbook.pdf notes/",
-        'memory-plugin references add "docs/**/*.md" --collection product',
+        'memory-plugin references add "docs/**/*.md" --collection product --metadata audience=staff',
     ),
 )
 def add(
@@ -60,6 +59,10 @@ def add(
         int | None,
         typer.Option("--jobs", min=1, max=32, metavar="N", help="Files read at once; as many as cores by default."),
     ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option("--metadata", metavar="NAME=VALUE", help="About each of them, to search by; may be repeated."),
+    ] = None,
 ) -> None:
     """Store documents, or the next version of those that changed.
 
@@ -69,6 +72,7 @@ def add(
     """
     session = session_of(context)
     files: list[Progress] = []
+    about = options.metadata(metadata)
     workers = min(jobs or os.cpu_count() or 1, MAX_JOBS if jobs is None else jobs)
 
     async def work(core: MemoryCore) -> AddReport:
@@ -77,6 +81,7 @@ def add(
                 paths,
                 collection=collection,
                 user_id=user,
+                metadata=about,
                 on_progress=on_progress,
                 concurrency=max(workers, 2),
                 executor=executor,
@@ -107,21 +112,10 @@ def _processes(paths: Sequence[str], workers: int) -> Iterator[Executor | None]:
     if workers == 1 or len(find_files(paths, EXTENSIONS).files) < ENOUGH_FILES:
         yield None
         return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+    from memory_plugin.cli.processes import reading_processes
 
-    # fresh processes: a copy of this one would have its connections and its locks
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts) as executor:
-        try:
-            yield executor
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C ends the command, which ends its processes: they have nothing to say about it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with reading_processes(workers) as executor:
+        yield executor
 
 
 @contextmanager
@@ -332,17 +326,35 @@ def prune(
     session.output.result({"rows": counts}, lambda: session.output.counts(counts))
 
 
-@app.command(epilog=examples("memory-plugin references remove 01997c1e-52a4-7f6b-9d52-6f1d9f2b8a11"))
-def remove(context: typer.Context, document_id: DocumentId, yes: options.Yes = False) -> None:
-    """Erase a document with all its versions."""
+@app.command(
+    epilog=examples(
+        "memory-plugin references remove 01997c1e-52a4-7f6b-9d52-6f1d9f2b8a11",
+        "memory-plugin references remove --collection product --yes",
+    )
+)
+def remove(
+    context: typer.Context,
+    document_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Id of the document.")] = None,
+    collection: Annotated[
+        str | None, typer.Option("--collection", metavar="NAME", help="All documents of this collection instead.")
+    ] = None,
+    yes: options.Yes = False,
+) -> None:
+    """Erase a document with all its versions, or a whole collection."""
     session = session_of(context)
-    session.confirm(f"Erase the document {document_id} with all its versions?", yes=yes)
+    if (document_id is None) == (collection is None):
+        raise UsageError("Name a document by its ID, or a collection with --collection.")
+    which = f"the document {document_id}" if document_id else f"all documents of the collection {collection}"
+    session.confirm(f"Erase {which} with all versions?", yes=yes)
 
     async def work(core: MemoryCore) -> dict[str, int]:
+        if document_id is None:
+            return await core.references.remove_collection(collection or "")
         return await core.references.remove(document_id)
 
     counts = session.run(work)
-    session.output.result({"document_id": document_id, "rows": counts}, lambda: session.output.counts(counts))
+    which_json = {"document_id": document_id} if document_id else {"collection": collection}
+    session.output.result({**which_json, "rows": counts}, lambda: session.output.counts(counts))
 
 
 @app.command(
@@ -369,7 +381,7 @@ def search(
 ) -> None:
     """Find passages that answer a question, each with its citation."""
     session = session_of(context)
-    about = options.metadata(filter_)
+    about = options.metadata(filter_, "--filter")
 
     async def work(core: MemoryCore) -> tuple[Sequence[Hit], list[FoundDocument]]:
         await session.index(core, seconds=CATCH_UP_TIMEOUT)
