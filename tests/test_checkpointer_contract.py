@@ -355,3 +355,24 @@ async def test_one_id_instead_of_a_list_is_refused(call: str, saver: Conversatio
 async def test_an_unknown_strategy_is_refused(saver: ConversationSaver) -> None:
     with pytest.raises(InvalidInputError, match="keep_latest"):
         await saver.aprune(["t"], strategy="all")
+
+
+@pytest.mark.parametrize("name", [5, uuid.UUID(int=5)])
+async def test_the_id_of_a_checkpoint_may_be_anything_that_prints(name: Any, saver: ConversationSaver) -> None:
+    config = await saver.aput(place(), checkpoint({"x": 1}, {"x": "1"}, id=name), {}, {"x": "1"})
+    await saver.aput_writes(place(checkpoint_id=name), [("x", 2)], "task")
+
+    assert config["configurable"]["checkpoint_id"] == str(name)
+    found = await saver.aget_tuple(place(checkpoint_id=name))
+    assert found is not None
+    assert found.pending_writes == [("task", "x", 2)]
+    assert len([each async for each in saver.alist(place(checkpoint_id=name))]) == 1
+    assert len([each async for each in saver.alist(place(), before=place(checkpoint_id=""))]) == 1
+
+
+@pytest.mark.parametrize("name", ["nul\x00", "\ud800"])
+async def test_an_unusable_id_of_a_checkpoint_is_refused_in_words(name: str, saver: ConversationSaver) -> None:
+    with pytest.raises(InvalidInputError, match="checkpoint_id has"):
+        await saver.aget_tuple(place(checkpoint_id=name))
+    with pytest.raises(InvalidInputError, match="the checkpoint's id has"):
+        await saver.aput(place(), checkpoint({"x": 1}, {"x": "1"}, id=name), {}, {"x": "1"})

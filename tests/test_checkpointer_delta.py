@@ -17,7 +17,7 @@ from langgraph.types import Command, interrupt
 
 from memory_plugin import Memory
 from memory_plugin.langgraph import ConversationSaver
-from tests.saver_tools import place, rows
+from tests.saver_tools import Writer, place, rows, said
 
 pytest_plugins = ("tests.saver_fixtures",)
 
@@ -213,3 +213,23 @@ async def test_a_thread_that_became_a_delta_thread_keeps_its_past(saver: Convers
     await saver.adelete_for_runs(["run-0", "run-3"])
     assert subset(await states(graph), before)
     assert next(iter((await states(graph)).values())) == next(iter(before.values()))
+
+
+async def test_a_history_that_is_thinned_out_while_it_is_read_is_read_again(
+    saver: ConversationSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the list that a delta channel began with is gone a moment later, the answer is what is there then."""
+    writer = Writer(saver)
+    await writer.put(messages=said("a"))
+    del writer.values["messages"]
+    writer.versions["messages"] = "9"
+    latest = await writer.put({"counters_since_delta_snapshot": {"messages": (1, 1)}}, x=2)
+    checkpoints, get = saver._core.checkpoints, saver._core.checkpoints.get
+
+    async def get_too_late(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(checkpoints, "get", get)
+        await saver.adelete_thread("t")
+        return await get(*arguments, **options)
+
+    monkeypatch.setattr(checkpoints, "get", get_too_late)
+    assert await saver.aget_delta_channel_history(config=latest, channels=["messages"]) == {"messages": {"writes": []}}

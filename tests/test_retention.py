@@ -271,6 +271,17 @@ async def test_an_expired_state_leaves_the_conversation(store: Memory, saver: Co
     assert [each.text for each in await store.conversations.messages("t")][-1] == "back again"
 
 
+async def test_the_conversation_of_another_channel_is_left_too(shared_url: str, tenant: str) -> None:
+    async with opened(shared_url, tenant, messages_channel="chat") as (store, saver):
+        await Writer(saver).put(**{"chat": said("a", "b"), "nul\x00": 1})
+        await age(store, "t", 40 * DAY)
+        await same_counts(store, Retention(expire_after=30 * DAY, expire="checkpoints"))
+
+        assert [each.text for each in await store.conversations.messages("t")] == ["a", "b"]
+        conversation = await store.conversations.get("t")
+        assert (conversation.message_count, conversation.memory_buffer) == (2, None)
+
+
 async def test_a_put_after_its_thread_expired_brings_it_back_whole(store: Memory, saver: ConversationSaver) -> None:
     writer = await thread(saver, "t", 3)
     await age(store, "t", 40 * DAY)

@@ -52,6 +52,12 @@ def needed_chain(heads: str) -> str:
 )"""
 
 
+def shown_channels(conversation: str, checkpoint: str) -> str:
+    """The names that the memory buffer has of a state; rows of older versions do not say them themselves."""
+    return f"""ARRAY(SELECT jsonb_array_elements_text({conversation}.buffer_channels)
+                 UNION SELECT jsonb_object_keys({checkpoint}.versions) UNION SELECT '$truncated')"""
+
+
 PRUNE = (
     """
 WITH RECURSIVE latest AS (
@@ -151,9 +157,12 @@ WITH RECURSIVE asked AS (
     ORDER BY c.thread_id, c.checkpoint_id DESC
 ), gone AS (
     -- threads whose newest state goes: what the memory buffer shows of it goes too
-    SELECT r.thread_id, ARRAY(SELECT jsonb_object_keys(c.versions) UNION SELECT '$truncated') AS channels
+    SELECT r.thread_id, """
+    + shown_channels("v", "c")
+    + """ AS channels
     FROM roots r JOIN doomed d
       ON d.thread_id = r.thread_id AND d.checkpoint_ns = '' AND d.checkpoint_id = r.checkpoint_id
+    JOIN {s}.conversations v ON v.tenant_id = $1 AND v.thread_id = r.thread_id
     JOIN {s}.checkpoints c ON c.tenant_id = $1 AND c.thread_id = r.thread_id AND c.checkpoint_ns = ''
      AND c.checkpoint_id = r.checkpoint_id
 ), counted AS (
@@ -161,7 +170,7 @@ WITH RECURSIVE asked AS (
     SET message_count = coalesce((
             SELECT sum((range.bounds ->> 1)::bigint - (range.bounds ->> 0)::bigint)
             FROM (
-                SELECT s.message_refs -> $4::text AS ranges FROM staying s
+                SELECT s.message_refs -> coalesce(c.messages_channel, $4::text) AS ranges FROM staying s
                 WHERE s.thread_id = c.thread_id AND s.checkpoint_ns = '' ORDER BY s.checkpoint_id DESC LIMIT 1
             ) AS latest, jsonb_array_elements(latest.ranges) AS range (bounds)
         ), 0) + (

@@ -35,9 +35,6 @@ VALUES = 50_000
 
 LONGEST = timedelta(days=36_500)
 
-CONVERSATION = "messages"
-"""The channel that is read as the conversation."""
-
 _NO_LIMIT = 1 << 60
 _EXPIRE = ("thread", "checkpoints")
 _PRUNED = ("checkpoints", "checkpoint_writes", "checkpoint_blobs", "messages")
@@ -246,7 +243,7 @@ class Retentions:
         """Remove from threads that are locked, or count what would be removed."""
         limits = (_NO_LIMIT, _NO_LIMIT) if run.dry_run else (CHECKPOINTS, VALUES)
         statement = self._database.sql(sql.remove(counted_only=run.dry_run))
-        row = await connection.fetchrow(statement, self._tenant, threads, *run.rules, *limits, CONVERSATION)
+        row = await connection.fetchrow(statement, self._tenant, threads, *run.rules, *limits)
         assert row is not None  # the counts
         rows = Counter({table: row[table] for table in _PRUNED})
         size = row["bytes"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from memory_plugin.capabilities.checkpoint_upkeep_sql import needed_chain
+from memory_plugin.capabilities.checkpoint_upkeep_sql import needed_chain, shown_channels
 from memory_plugin.capabilities.thread_removal import size_of
 
 SET = """
@@ -161,9 +161,10 @@ _REMOVE = """, k AS (
     WHERE c.tenant_id = $1 AND c.thread_id = i.thread_id AND c.seq = i.seq RETURNING i.bytes
 ), roots AS MATERIALIZED (
     -- threads that go on as conversations without a state
-    SELECT DISTINCT ON (c.thread_id) c.thread_id, c.message_refs -> $10::text AS ranges,
-           ARRAY(SELECT jsonb_object_keys(c.versions) UNION SELECT '$truncated') AS channels
+    SELECT DISTINCT ON (c.thread_id) c.thread_id,
+           c.message_refs -> coalesce(v.messages_channel, 'messages') AS ranges, {shown} AS channels
     FROM finishing f JOIN {s}.checkpoints c ON c.tenant_id = $1 AND c.thread_id = f.thread_id AND c.checkpoint_ns = ''
+    JOIN {s}.conversations v ON v.tenant_id = $1 AND v.thread_id = f.thread_id
     WHERE f.idle AND EXISTS (SELECT FROM gone) ORDER BY c.thread_id, c.checkpoint_id DESC
 ), said AS (
     UPDATE {s}.messages x SET origin = 1
@@ -185,8 +186,7 @@ _COUNT_ONLY = """, k AS (
     SELECT {size_of_checkpoints} AS bytes FROM gone g JOIN {s}.checkpoints c
       ON c.tenant_id = $1 AND c.thread_id = g.thread_id AND c.checkpoint_ns = g.checkpoint_ns
      AND c.checkpoint_id = g.checkpoint_id
-), w AS (SELECT bytes FROM pending), b AS (SELECT bytes FROM unused), m AS (SELECT bytes FROM internal),
-said AS (SELECT $10::text)
+), w AS (SELECT bytes FROM pending), b AS (SELECT bytes FROM unused), m AS (SELECT bytes FROM internal)
 """
 
 _ANSWER = """SELECT (SELECT count(*) FROM k) AS checkpoints, (SELECT count(*) FROM w) AS checkpoint_writes,
@@ -212,6 +212,7 @@ def _filled(text: str) -> str:
         "{size_of_messages}": size_of("messages", "m"),
         "{size_of_writes}": size_of("checkpoint_writes", "w"),
         "{size_of_checkpoints}": size_of("checkpoints", "c"),
+        "{shown}": shown_channels("v", "c"),
     }
     for mark, size in sizes.items():
         text = text.replace(mark, size)
@@ -236,8 +237,8 @@ PLAN_NAMED = "WITH RECURSIVE " + _NAMED + _RULES + _PLAN
 def remove(*, counted_only: bool) -> str:
     """Remove what the rules say from the threads, which are locked.
 
-    $8 is how many checkpoints and $9 how many values one run takes, $10 the channel that is the
-    conversation; `more` says that there is more to do.
+    $8 is how many checkpoints and $9 how many values one run takes; `more` says that there is
+    more to do.
     """
     last = _COUNT_ONLY if counted_only else _REMOVE
     return "WITH RECURSIVE " + _NAMED + _RULES + _filled(_CHOICE + last) + _ANSWER

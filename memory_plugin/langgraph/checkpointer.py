@@ -40,6 +40,7 @@ from memory_plugin.langgraph.faces import FacedSaver
 from memory_plugin.langgraph.known import KnownInside, KnownMessages, KnownThread
 from memory_plugin.langgraph.names import original_name, stored_name
 from memory_plugin.langgraph.opening import Done, Opening
+from memory_plugin.langgraph.places import checkpoint_id_of, place_of
 from memory_plugin.langgraph.plan import PreparedPut, TakenList, blobs_of, take_list
 from memory_plugin.langgraph.putting import Putting
 from memory_plugin.langgraph.reading import read
@@ -139,7 +140,7 @@ class ConversationSaver(FacedSaver):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint of `config`, or the latest of its thread and namespace."""
-        thread_id, namespace, checkpoint_id = _place(config)
+        thread_id, namespace, checkpoint_id = place_of(config)
         return await self._owned(self._read(thread_id, namespace, checkpoint_id))
 
     async def _read(self, thread_id: str, namespace: str, checkpoint_id: str | None) -> CheckpointTuple | None:
@@ -163,8 +164,8 @@ class ConversationSaver(FacedSaver):
         wanted = CheckpointFilter(
             thread_id=None if thread is None else identifier(thread, "thread_id"),
             namespace=None if namespace is None else stored_name(str(namespace)),
-            checkpoint_id=configurable.get("checkpoint_id") or None,
-            before=(before or {}).get("configurable", {}).get("checkpoint_id"),
+            checkpoint_id=checkpoint_id_of(configurable),
+            before=checkpoint_id_of((before or {}).get("configurable", {})),
             metadata=self._metadata_filter(filter or {}),
             limit=limit,
         )
@@ -217,7 +218,7 @@ class ConversationSaver(FacedSaver):
         new_versions: ChannelVersions,
     ) -> PreparedPut:
         """Encode now: the application may change everything once the put is under way."""
-        thread_id, namespace, parent_id = _place(config)
+        thread_id, namespace, parent_id = place_of(config)
         known, codec = self._known.thread(thread_id), self._codec
         values, versions = dict(checkpoint["channel_values"]), dict(checkpoint["channel_versions"])
         unchanged = {name: version for name, version in versions.items() if new_versions.get(name) != version}
@@ -245,7 +246,7 @@ class ConversationSaver(FacedSaver):
         return PreparedPut(
             thread_id=thread_id,
             namespace=namespace,
-            checkpoint_id=checkpoint["id"],
+            checkpoint_id=identifier(checkpoint["id"], "the checkpoint's id"),
             parent_id=parent_id,
             checkpoint=_checkpoint_json(codec, checkpoint),
             metadata=self._metadata(config, metadata),
@@ -311,7 +312,7 @@ class ConversationSaver(FacedSaver):
     async def _put_writes(
         self, config: RunnableConfig, writes: Sequence[StoredWrite], task_id: str, task_path: str
     ) -> None:
-        thread_id, namespace, checkpoint_id = _place(config)
+        thread_id, namespace, checkpoint_id = place_of(config)
         if checkpoint_id is None:
             raise InvalidInputError("Writes belong to a checkpoint: the config needs configurable.checkpoint_id.")
         await self._core.checkpoints.put_writes(
@@ -395,7 +396,7 @@ class ConversationSaver(FacedSaver):
     async def _delta_history(
         self, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        thread_id, namespace, checkpoint_id = _place(config)
+        thread_id, namespace, checkpoint_id = place_of(config)
         if checkpoint_id is None:
             latest = await self._core.checkpoints.get(thread_id, namespace)
             checkpoint_id = latest.checkpoint_id if latest is not None else ""
@@ -412,7 +413,8 @@ class ConversationSaver(FacedSaver):
                 entry["writes"].append((original_name(row["task_id"]), channel, value))
             elif row["in_messages"]:
                 seed = await self._core.checkpoints.get(thread_id, namespace, row["checkpoint_id"])
-                assert seed is not None  # its refs were just read
+                if seed is None:  # thinned out or deleted since: then all of it is another by now
+                    return await self._delta_history(config, channels)
                 entry["seed"] = tuple_of(codec, seed, None).checkpoint["channel_values"][channel]
             else:
                 entry["seed"] = codec.load(row["value"], row["type"], row["blob"])
@@ -423,18 +425,6 @@ class ConversationSaver(FacedSaver):
         past = "" if current is None else str(current).split(".", 1)[0]
         # as wide as it was: versions are compared as text, also those that another saver gave
         return f"{int(past or 0) + 1:0{max(12, len(past))}}.{random.getrandbits(52):013x}"
-
-
-def _place(config: RunnableConfig) -> tuple[str, str, str | None]:
-    """Thread, namespace (as it is stored) and checkpoint id of a config."""
-    configurable = config.get("configurable") or {}
-    if configurable.get("thread_id") is None:
-        raise InvalidInputError("The config needs configurable.thread_id: the conversation to read or write.")
-    return (
-        identifier(configurable["thread_id"], "thread_id"),
-        stored_name(str(configurable.get("checkpoint_ns") or "")),
-        configurable.get("checkpoint_id") or None,
-    )
 
 
 def _stored_config(prepared: PreparedPut) -> RunnableConfig:
