@@ -295,6 +295,9 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
         """Tell the background indexer that something was written."""
         self._indexer.kick()
 
+    def _hurry(self) -> None:
+        self._indexer.hurry()
+
     # -- the three verbs
 
     async def recall(

@@ -35,6 +35,7 @@ class Indexer:
         self._spaces = spaces
         self._tended_at = -TEND_EVERY
         self._wanted = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._tending: asyncio.Task[None] | None = None
         self.last_error: MemoryPluginError | None = None
@@ -49,12 +50,20 @@ class Indexer:
                 self._run(), name="memory-plugin indexer", context=Context()
             )
 
+    def hurry(self) -> None:
+        """Do not wait with the run that was asked for: more than is worth waiting for is there already."""
+        if self.last_error is None:
+            self._hurried.set()
+
     async def _run(self) -> None:
         pause = QUIET
         while True:
             await self._wanted.wait()
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._hurried.wait()
             self._wanted.clear()
+            self._hurried.clear()
             try:
                 await self._passages.catch_up()
                 await self._passages.fill()

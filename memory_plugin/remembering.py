@@ -24,6 +24,10 @@ class Remembers(ABC):
     def kick(self) -> None:
         """Tell the background indexer that something was written."""
 
+    @abstractmethod
+    def _hurry(self) -> None:
+        """Let it begin at once."""
+
     async def remember(
         self,
         content: str,
@@ -139,6 +143,13 @@ class Remembers(ABC):
             InvalidInputError: one of them cannot be stored (`SecretRefusedError` where it holds a
                 credential), and `keep_going` is not set; nothing was written.
         """
-        answers = await self.memories.remember_many(facts, user_id=user_id, secrets=secrets, keep_going=keep_going)
+        answers = await self.memories.remember_many(
+            facts, user_id=user_id, secrets=secrets, keep_going=keep_going, on_full=self._index_beside
+        )
         self.kick()
         return answers
+
+    def _index_beside(self) -> None:
+        """Index what is there while more is written."""
+        self.kick()
+        self._hurry()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any
 
 import pytest
 
+from memory_plugin import indexer
 from memory_plugin.capabilities.memory_batches import BATCH
 from memory_plugin.core import MemoryCore
 from memory_plugin.errors import InvalidInputError, SecretRefusedError
@@ -63,12 +65,27 @@ async def test_many_at_once_answer_as_one_by_one(database_url: str, seed: int) -
 
 
 async def test_a_thousand_facts_are_two_statements(core: MemoryCore) -> None:
+    core.kick = lambda: None  # type: ignore[method-assign]
     async with counted(core.database) as sent:
         answers = await core.remember_many(f"Fact number {place}" for place in range(2 * BATCH))
-        await core._indexer.stop()
     assert len(sent) == 2
     assert [answer.content for answer in answers] == [f"Fact number {place}" for place in range(2 * BATCH)]
     assert {answer.status for answer in answers} == {"created"}
+
+
+@pytest.mark.parametrize(("count", "left"), [(2 * BATCH, 0), (20, 20)])
+async def test_what_fills_a_statement_is_indexed_while_more_is_written(
+    core: MemoryCore, monkeypatch: pytest.MonkeyPatch, count: int, left: int
+) -> None:
+    """Few facts wait for others to come, which a conversation's do."""
+    monkeypatch.setattr(indexer, "QUIET", 60.0)
+    await core.remember_many(f"Fact number {place}" for place in range(count))
+    async with asyncio.timeout(20):
+        while True:
+            await asyncio.sleep(0.1)
+            waiting = await core.database.fetchval("SELECT count(*) FROM memory.index_queue")
+            if waiting == left:
+                break
 
 
 @pytest.mark.parametrize("wrong", [SECRET, "  ", {"content": "x", "colour": "red"}, {"key": "k"}, 7])

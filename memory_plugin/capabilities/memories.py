@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from memory_plugin.capabilities import memory_sql as sql
-from memory_plugin.capabilities.memory_batches import Placed, checked, columns, rounds
+from memory_plugin.capabilities.memory_batches import BATCH, Placed, checked, columns, rounds
 from memory_plugin.capabilities.memory_facts import Fact, FindNear, Near, NewFact, fact_of, merged_fact
 from memory_plugin.capabilities.memory_filters import prefix_condition
 from memory_plugin.capabilities.memory_items import MemoryItems
@@ -184,8 +184,13 @@ class Memories:
         user_id: str | None = None,
         secrets: SecretsPolicy | None = None,
         keep_going: bool = False,
+        on_full: Callable[[], None] = lambda: None,
     ) -> list[MemoryItem | InvalidInputError]:
-        """As `Remembers.remember_many`; without `keep_going` no answer is an error."""
+        """As `Remembers.remember_many`; without `keep_going` no answer is an error.
+
+        Args:
+            on_full: is called after each statement that was full.
+        """
         policy = secrets or self._secrets
         answers: list[Any] = []
         for place, given in enumerate(facts):
@@ -204,6 +209,8 @@ class Memories:
             for row in rows:
                 place, fact = batch[row["place"] - 1]
                 answers[place] = _answer(row, fact)
+            if len(batch) == BATCH:
+                on_full()
         return answers
 
     async def near(self, content: str, *, user_id: str | None = None) -> list[SimilarMemory]:
