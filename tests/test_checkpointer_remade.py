@@ -135,20 +135,20 @@ async def test_what_is_dropped_while_a_parent_is_read_is_read_whole(
 # -- forks that change only some of the state
 
 
-@pytest.mark.parametrize("early", [("a", "b"), ()])
+@pytest.mark.parametrize("early", [("a", "b"), (), None])
 @pytest.mark.parametrize("warm", [True, False])
 async def test_a_fork_that_says_nothing_counts_its_own_messages(
-    warm: bool, early: tuple[str, ...], store: Memory, saver: ConversationSaver
+    warm: bool, early: tuple[str, ...] | None, store: Memory, saver: ConversationSaver
 ) -> None:
     writer = Writer(saver)
-    branch = writer.fork(await writer.put(messages=said(*early)))
+    branch = writer.fork(await writer.put(**({"x": 0} if early is None else {"messages": said(*early)})))
     branch.values, branch.versions = dict(writer.values), dict(writer.versions)
     late = await writer.put(messages=said("a", "b", "c", "d"))
     if not warm:
         saver._known.clear()
         await saver.aget_tuple(place())
     await branch.put(x=1)
-    assert (await store.conversations.get("t")).message_count == len(early)
+    assert (await store.conversations.get("t")).message_count == len(early or ())
     await writer.fork(late).put(x=2)
 
     assert (await store.conversations.get("t")).message_count == 4

@@ -201,7 +201,7 @@ def plan_put(
         _place(codec, known, taken, messages, pending, channel=channel, visible=root and channel == conversation)
     anchor, extras = _anchor(known, prepared, messages.spans, complete=complete)
     length = prepared.length
-    if prepared.forks and conversation in prepared.unchanged:  # what was said since is left behind
+    if length is None and prepared.forks:  # what was said since is left behind
         length = sum(end - start for start, end in messages.spans.get(conversation, ()))
     put = CheckpointPut(
         thread_id=prepared.thread_id,
