@@ -17,7 +17,7 @@ from memory_plugin.langgraph.buffer import buffer_of
 from memory_plugin.langgraph.codec import ValueCodec
 from memory_plugin.langgraph.entries import entry_of
 from memory_plugin.langgraph.known import KnownMessages, View
-from tests.saver_tools import Writer, opened, place, said, values
+from tests.saver_tools import Writer, checkpoint, opened, place, said, values
 
 pytest_plugins = ("tests.saver_fixtures",)
 
@@ -130,6 +130,19 @@ async def test_what_is_dropped_while_a_parent_is_read_is_read_whole(
     await writer.put(messages=[*writer.values["messages"], *said("c")])
 
     assert await texts(saver) == ["a", "b", "c"]
+
+
+async def test_versions_that_were_read_belong_to_the_reader(saver: ConversationSaver) -> None:
+    """LangGraph goes on with the versions it read, and copies a later checkpoint beside its parent."""
+    writer = Writer(saver)
+    early = await writer.put(messages=said("a"))
+    read = await saver.aget_tuple(early)
+    assert read is not None
+    await writer.put(messages=said("a", "b"))
+    read.checkpoint["channel_versions"].update(writer.versions)
+    copied = await saver.aput(early, checkpoint(writer.values, writer.versions), {"source": "fork"}, {})
+
+    assert await texts(saver, copied) == ["a", "b"]
 
 
 # -- forks that change only some of the state

@@ -186,4 +186,5 @@ def _learn(
 ) -> None:
     if row.namespace == "" and ("", row.checkpoint_id) not in known.checkpoints:
         known.buffer = None  # somebody else may have written the memory buffer too
-    known.remember(row.namespace, row.checkpoint_id, KnownCheckpoint(versions, spans, learned=True))
+    # a copy, for LangGraph makes the next checkpoint of the versions that it read
+    known.remember(row.namespace, row.checkpoint_id, KnownCheckpoint(dict(versions), spans, learned=True))

@@ -172,9 +172,10 @@ class View:
 
     def _elsewhere(self, message: BaseMessage, *, moved: bool) -> Entry:
         if moved:
-            if self._places is None:
-                self._places = {id(each): place for place, each in enumerate(self.messages)}
-            place = self._places.get(id(message))
+            places = self._places  # another thread may make the list longer meanwhile
+            if places is None:
+                places = self._places = {id(each): place for place, each in enumerate(self.messages)}
+            place = places.get(id(message))
             if place is not None and self.entries[place].is_like(message):
                 return self.entries[place]
         return entry_of(message)
