@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -23,7 +24,7 @@ from typer.testing import CliRunner
 
 from memory_plugin.cli import app, options
 from memory_plugin.cli.output import Column, Output, clipped, plain, visible
-from memory_plugin.cli.session import Session
+from memory_plugin.cli.session import Session, _told
 from memory_plugin.core import MemoryCore
 from memory_plugin.db import SCHEMA_REVISION
 from memory_plugin.db.urls import hide_secrets
@@ -615,6 +616,16 @@ class TestReferences:
     @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals there")
     def test_quiet_shows_no_progress(self, cli: Run, handbook: Path) -> None:
         assert "1/1" not in _in_a_terminal("--quiet", "references", "add", str(handbook), TERM="xterm")
+
+    async def test_what_waits_for_the_index_is_told(self, core: MemoryCore) -> None:
+        await core._indexer.stop()
+        await core.references.add(text="# One\n\nText.\n\n# Two\n\nText.", media_type="text/markdown")
+        told: asyncio.Queue[str] = asyncio.Queue()
+        async with asyncio.timeout(30), _told(core, told.put_nowait, every=0.01):
+            assert await told.get() == "2 to go by words, 0 by meaning"
+            await core.indexed()
+            while await told.get() != "0 to go by words, 0 by meaning":
+                pass
 
     def test_progress_is_not_shown_without_a_terminal(self, cli: Run, handbook: Path) -> None:
         assert cli("references", "add", str(handbook)).err == ""

@@ -95,13 +95,13 @@ class Output:
             self.aside.print(visible(text))
 
     @contextmanager
-    def busy(self, doing: str) -> Iterator[None]:
-        """Tell a person who watches that something takes its time."""
+    def busy(self, doing: str) -> Iterator[Callable[[str], None]]:
+        """Tell a person who watches that something takes its time, and with what is yielded how far it is."""
         if self.shows_progress:
-            with self.aside.status(f"{doing} ..."):
-                yield
+            with self.aside.status(f"{doing} ...") as status:
+                yield lambda state: status.update(f"{doing} ... {state}")
         else:
-            yield
+            yield _say_nothing
 
     def warn(self, text: str) -> None:
         """Say on standard error that something is not as it should be, also when quiet."""
@@ -216,6 +216,10 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int)
         widths[place] += share
         left -= share
     return widths
+
+
+def _say_nothing(_: str) -> None:
+    """Where nobody watches."""
 
 
 def _say(text: str) -> None:

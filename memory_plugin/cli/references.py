@@ -86,8 +86,7 @@ def add(
                 concurrency=max(workers, 2),
                 executor=executor,
             )
-        with session.output.busy("Indexing"):
-            await session.index(core, seconds=None)
+        await session.index(core, seconds=None, doing="Indexing")
         return report
 
     report = session.run(work)

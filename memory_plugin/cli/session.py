@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -89,16 +90,22 @@ class Session:
 
         return asyncio.run(opened())
 
-    async def index(self, core: MemoryCore, *, seconds: float | None) -> None:
+    async def index(self, core: MemoryCore, *, seconds: float | None, doing: str | None = None) -> None:
         """Let what was written be found by meaning too: no process may run after this one to do it.
 
         A failure is a warning: what was written is stored, and found by its words.
 
         Args:
             seconds: after which the rest is left to the next process that opens the store.
+            doing: what a person who watches is told, with how much there is to do still.
         """
         try:
-            await core.indexed(timeout=seconds)
+            if doing is None or not self.output.shows_progress:
+                await core.indexed(timeout=seconds)
+                return
+            with self.output.busy(doing) as tell:
+                async with _told(core, tell):
+                    await core.indexed(timeout=seconds)
         except MemoryPluginError as error:
             self.output.warn(f"What has no vector yet is found by words alone: {error}")
 
@@ -116,6 +123,25 @@ class Session:
         if not self.output.ask(question):
             self.output.warn("nothing was changed. Answer y, or confirm with --yes.")
             raise typer.Exit(1)
+
+
+@asynccontextmanager
+async def _told(core: MemoryCore, tell: Callable[[str], None], every: float = 1.0) -> AsyncIterator[None]:
+    """Tell, every so many seconds, how much waits for the index; what goes wrong with that is not told."""
+
+    async def watch() -> None:
+        with suppress(MemoryPluginError):
+            while True:
+                await asyncio.sleep(every)
+                backlog = await core.passages.backlog()
+                tell(f"{backlog.words:,} to go by words, {backlog.vectors:,} by meaning")
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 def session_of(context: typer.Context) -> Session:

@@ -163,8 +163,7 @@ def _run(
             with _Progress(session.output) as hears:
                 report = await work(memory, hears)
             if indexes and report.written:
-                with session.output.busy("Indexing what came in"):
-                    await session.index(memory, seconds=INDEX_TIMEOUT)
+                await session.index(memory, seconds=INDEX_TIMEOUT, doing="Indexing what came in")
             return report
 
     report = asyncio.run(opened())
