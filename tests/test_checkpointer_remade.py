@@ -177,6 +177,19 @@ async def test_a_fork_that_only_says_something_shows_its_own_buffer(store: Memor
     assert await store.conversations.get_buffer("t") == {"topic": "early"}
 
 
+async def test_a_copy_of_the_first_state_shows_what_that_had(store: Memory, saver: ConversationSaver) -> None:
+    writer = Writer(saver)
+    first = await writer.put(topic="early")
+    copied = checkpoint(writer.values, writer.versions)
+    await writer.put(topic="late", messages=said("a"))
+    saver._known.clear()
+    await saver.aget_tuple(first)
+    await saver.aput(place(), copied | {"id": checkpoint({}, {})["id"]}, {"source": "fork"}, {})
+
+    conversation = await store.conversations.get("t")
+    assert (conversation.message_count, conversation.memory_buffer) == (0, {"topic": "early"})
+
+
 # -- threads of the process
 
 

@@ -232,7 +232,8 @@ class ConversationSaver(FacedSaver):
         root = namespace == ""
         length = self._length(known, parent_id, values, lists, versions, unchanged) if root else None
         buffer = None
-        forks = root and known.newest != parent_id
+        # a copy of the first checkpoint has no parent, as the first of a thread that nothing is known of
+        forks = root and (known.newest != parent_id or (parent_id is None and metadata.get("source") == "fork"))
         if root and (forks or not all(is_own_channel(name) or name == self._channel for name in new_versions)):
             buffer = buffer_of(
                 codec,
