@@ -42,7 +42,7 @@ class Plan:
     """What to measure.
 
     Args:
-        sizes: memories of each measured tenant.
+        sizes: memories of each measured tenant, the largest last: the goals are for that one.
         rows: memories in the table in all; other tenants have the rest.
         questions: how many are timed in a cell.
         writes: how many memories are written one by one; ten times as many in bulk.
@@ -153,12 +153,12 @@ async def _reading(plan: Plan, tenants: Sequence[_Measured], corpus: Corpus, ste
             rows[key].cells[size] = _cell(times)
             limit = {"tenant": RECALL_GOAL, "user": RECALL_GOAL, "words user": WORDS_GOAL}.get(key)
             if limit is not None:
-                rows[key].met = times.p95 < limit and rows[key].met is not False
+                rows[key].met = times.p95 < limit
             if key == "tenant":
                 rows["client"].cells[size] = f"{times.processor_each:.1f} ms"
         part = await agreement(each.core, each.filled.tenant, questions[: min(100, plan.questions)])
         rows["agreement"].cells[size] = f"{part:.3f}"
-        rows["agreement"].met = part >= AGREEMENT_GOAL and rows["agreement"].met is not False
+        rows["agreement"].met = part >= AGREEMENT_GOAL
     return list(rows.values())
 
 
@@ -172,11 +172,11 @@ async def _writing(plan: Plan, tenants: Sequence[_Measured], corpus: Corpus, ste
         times = await timed(lambda place: core.remember(texts[place], user_id="writer"), plan.writes)  # noqa: B023
         rate = 1000 * plan.writes / sum(times.wall)
         single.cells[size] = f"{rate:,.0f}/s"
-        single.met = rate >= SINGLE_GOAL and single.met is not False
+        single.met = rate >= SINGLE_GOAL
         await core.passages.catch_up()
         rate = await _in_bulk(core, [corpus.text() for _ in range(10 * plan.writes)])
         bulk.cells[size] = f"{rate:,.0f}/s"
-        bulk.met = rate >= BULK_GOAL and bulk.met is not False
+        bulk.met = rate >= BULK_GOAL
     return [single, bulk]
 
 
