@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from memory_plugin.capabilities.memory_values import MAX_PARTS, searchable, searchable_ends
 from memory_plugin.capabilities.vector_spaces import Progress
-from memory_plugin.capabilities.vectors import texts_of
+from memory_plugin.capabilities.vectors import FILL_CHARS, texts_of
 from memory_plugin.cli import app
 from memory_plugin.core import MemoryCore
 from memory_plugin.errors import EmbeddingError, InvalidInputError, NotFoundError
@@ -289,6 +289,22 @@ async def test_a_text_that_was_embedded_is_not_sent_again(old: MemoryCore) -> No
         await old.remember("Yet another dog", user_id=user)
     await old.indexed()
     assert sent == ["Yet another dog"]
+
+
+async def test_a_model_that_takes_its_time_is_given_no_more_text_than_it_can_read_in_it(old: MemoryCore) -> None:
+    sent: list[int] = []
+
+    async def embed_documents(texts: Sequence[str]) -> list[list[float]]:
+        sent.append(sum(map(len, texts)))
+        return [Topics().vector(text) for text in texts]
+
+    assert isinstance(old.embedder, Topics)
+    old.embedder.embed_documents = embed_documents  # type: ignore[method-assign]
+    old.kick = lambda: None  # type: ignore[method-assign]
+    await old.remember_many([f"{place} {'tea ' * 1_000}" for place in range(30)], user_id="u")
+    await old.indexed()
+    assert sum(sent) > 120_000 and max(sent) <= FILL_CHARS
+    assert (await old.passages.backlog()).vectors == 0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid4
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("memory_plugin")
 
 FILL_BATCH: Final = 256
+FILL_CHARS: Final = 50_000
+"""Passages that are embedded at once, and about how many characters of them by a model that takes its time: one that
+reads 500 a second, on a machine that has other work, is done within the time an embedder is given."""
+
 SEED_BATCH: Final = 200_000
 FEW: Final = 1_000
 """Passages that a search queues for their vectors where the space is new."""
@@ -327,6 +331,9 @@ class Vectors:
             )
         if not rows:
             return 0
+        if not guard.at_once:
+            ends = accumulate(len(row["text"]) for row in rows)
+            rows = [row for row, end in zip(rows, ends, strict=True) if end <= FILL_CHARS] or rows[:1]
         try:
             await self._embed(space, guard, rows, seconds)
         except EmbeddingError:
