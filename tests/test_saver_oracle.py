@@ -236,6 +236,7 @@ class Saving(RuleBasedStateMachine):
     def touch(self, message: BaseMessage, text: str) -> None:
         """Change a message in place; nobody goes on from the earlier states that have it."""
         message.additional_kwargs.setdefault("deep", {})["list"] = [text]
+        message.additional_kwargs["pair"] = (1, text)  # no JSON: comes back as a list
         self.known = [
             state
             for state in self.known
@@ -338,6 +339,7 @@ class Saving(RuleBasedStateMachine):
             versions = dict(ours.checkpoint["channel_versions"])
             self.known.append(state._replace(checkpoint_id=ours.checkpoint["id"], values=values, versions=versions))
         else:
+            ours.checkpoint["channel_versions"].update(dict.fromkeys(state.versions, state.versions.get("messages")))
             for message in itertools.chain(*(values.get(name, ()) for name in LISTS)):
                 message.content += " spoilt"
                 message.additional_kwargs["deep"] = "spoilt"
