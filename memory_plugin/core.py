@@ -116,7 +116,7 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
                 takes MEMORY_EMBEDDINGS, and without that the offline default.
             schema: PostgreSQL schema of the tables, "memory" by default.
             settings: instead of those of the environment.
-            weights: how much each signal counts in recall; None takes those that ship.
+            weights: how much each signal counts in recall; None takes those that ship for the embedder.
             telemetry: whether to measure, or where to; None takes MEMORY_TELEMETRY.
 
         Raises (on entering):

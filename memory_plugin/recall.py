@@ -59,7 +59,8 @@ class Recall:
         self._memories = memories
         self._conversations = conversations
         self._references = references
-        self._weights = weights or Weights()
+        reads_sentences = getattr(passages.embedder, "reads_sentences", False)
+        self._weights = weights or (Weights.of_sentences() if reads_sentences else Weights())
         self.embedding_error: EmbeddingError | None = None
         """Why the last query could not be embedded: it was answered by words alone."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -111,3 +112,19 @@ async def test_more_than_a_batch_of_threads_and_messages_is_indexed_whole(core: 
     await core.forget(user_id="nobody", hard=True)
     await core.conversations.delete("thread7")
     await statistics_are_true(core)
+
+
+async def test_a_batch_takes_no_longer_because_tables_without_statistics_have_grown(core: MemoryCore) -> None:
+    """New words are matched with the counted ones by key, whatever the planner believes of tables never analysed."""
+    core.kick = lambda: None  # type: ignore[method-assign]
+    for table in ("term_statistics", "memories", "index_queue"):
+        await core.database.as_login().execute(f"ALTER TABLE memory.{table} SET (autovacuum_enabled = false)")
+    seconds = []
+    for batch in range(3):
+        facts = [" ".join(f"word{batch}x{place}x{word}" for word in range(10)) for place in range(2_000)]
+        await core.remember_many(facts, user_id="u")
+        began = time.perf_counter()
+        await core.passages.catch_up()
+        seconds.append(time.perf_counter() - began)
+    assert await core.database.fetchval("SELECT count(*) FROM memory.term_statistics") > 59_900
+    assert max(seconds[1:]) < 5 * seconds[0] + 1, seconds

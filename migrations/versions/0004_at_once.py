@@ -490,12 +490,12 @@ STORE = """
             SET passages = c.passages + excluded.passages, total_length = c.total_length + excluded.total_length
             RETURNING c.kind
         ), frequencies AS MATERIALIZED (
-            SELECT key # (salt # {kind}) AS term, count(*) AS passages FROM stored, unnest(keys) AS k (key)
-            GROUP BY 1 ORDER BY 1
+            SELECT of_tenant AS tenant_id, {kind} AS kind, key # (salt # {kind}) AS term, count(*) AS passages
+            FROM stored, unnest(keys) AS k (key) GROUP BY 3 ORDER BY 3
         ), grown AS (
             UPDATE term_statistics t SET passages = t.passages + f.passages
             FROM corpus, frequencies f
-            WHERE t.tenant_id = of_tenant AND t.kind = {kind} AND t.term = f.term
+            WHERE t.tenant_id = f.tenant_id AND t.kind = f.kind AND t.term = f.term
             RETURNING t.term
         ), terms AS (
             INSERT INTO term_statistics AS t (tenant_id, kind, term, passages)
@@ -567,7 +567,8 @@ BEGIN
         WITH source AS (
             SELECT m.id, m.user_id, m.thread_id, NULL::bigint AS seq, NULL::uuid AS document_id, NULL::text AS speaker,
                    m.recorded_at AS said_at, m.superseded_at AS live_until, m.content, m.content AS told
-            FROM memories m WHERE m.tenant_id = of_tenant AND m.id = ANY (items::uuid[])
+            FROM unnest(items::uuid[]) AS i (id)
+            CROSS JOIN LATERAL (SELECT * FROM memories m WHERE m.tenant_id = of_tenant AND m.id = i.id OFFSET 0) AS m
         ),{facts}
     END IF;
 
@@ -656,8 +657,10 @@ BEGIN
                    d.updated_at AS said_at, NULL::timestamptz AS live_until,
                    d.title || E'\\n' || array_to_string(c.heading_path, E'\\n') || E'\\n' || c.text AS content,
                    c.text AS told
-            FROM chunks c JOIN documents d ON d.tenant_id = of_tenant AND d.id = c.document_id
-            WHERE c.tenant_id = of_tenant AND c.id = ANY (items::uuid[])
+            FROM unnest(items::uuid[]) AS i (id)
+            CROSS JOIN LATERAL (SELECT * FROM chunks c WHERE c.tenant_id = of_tenant AND c.id = i.id OFFSET 0) AS c
+            CROSS JOIN LATERAL (
+                SELECT * FROM documents d WHERE d.tenant_id = of_tenant AND d.id = c.document_id OFFSET 0) AS d
         ),{chunks}
     END IF;
     RETURN NEXT;
