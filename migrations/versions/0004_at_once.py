@@ -85,7 +85,8 @@ BEGIN
     IF is_pending OR is_waiting OR speakers IS NOT NULL OR coalesce(in_all, 0) > few THEN
         RETURN;
     END IF;
-    kinds := ARRAY(SELECT k.kind FROM unnest(kinds) AS k (kind) WHERE (sizes ->> k.kind::text)::bigint > 0);
+    kinds := ARRAY(SELECT k.kind FROM unnest(kinds) AS k (kind) WHERE (
+        SELECT true FROM passages p WHERE p.tenant_id = of_tenant AND p.kind = k.kind LIMIT 1));
     RETURN QUERY
     WITH near AS MATERIALIZED (
         SELECT e.passage_id, max(-(e.vector <#> query)) AS meaning FROM embeddings e
