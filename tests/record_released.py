@@ -2,7 +2,7 @@
 
 Run by hand when a version is released, with that version on the path:
 
-    python tests/record_released.py postgresql://... tests/data/statements_0003.json
+    python tests/record_released.py postgresql://... tests/data/statements_0004.json
 
 Everything is of one tenant, so that it can be sent again as the work of others.
 """
@@ -13,8 +13,8 @@ import asyncio
 import base64
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,18 @@ async def noted(database: Any, sent: list[Any]) -> AsyncIterator[None]:
         database.raw = original
 
 
+@contextmanager
+def of_many() -> Iterator[None]:
+    """Searches ask as they do in a tenant of many passages."""
+    from memory_plugin.capabilities import passages
+
+    few, passages.FEW = passages.FEW, -1
+    try:
+        yield
+    finally:
+        passages.FEW = few
+
+
 async def work(memory: Any) -> None:
     """What applications do all day."""
     from langchain_core.messages import AIMessage, HumanMessage
@@ -107,6 +119,8 @@ async def work(memory: Any) -> None:
     await memory.passages.catch_up()
     await memory.passages.fill()
     await memory.recall("what does Alice drink, tea?", user_id="alice")
+    with of_many():
+        await memory.recall("what does Alice drink, tea?", user_id="alice")
     await memory.memories.list(user_id="alice")
     await memory.forget(item_id=fact.id)
     await memory.store.aput(("things", "alice"), "k", {"text": "a thing of hers"})
@@ -116,6 +130,8 @@ async def work(memory: Any) -> None:
     await memory.passages.catch_up()
     await memory.passages.fill()
     await memory.references.search("refunds")
+    with of_many():
+        await memory.references.search("refunds")
     await memory.working_memory.update("on the list: honey", thread_id="talk")
     await memory.working_memory.get(thread_id="talk")
     await memory.user_memory.save("alice", "Alice, a bee keeper")

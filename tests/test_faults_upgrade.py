@@ -25,7 +25,12 @@ from tests.conftest import run_sql, with_database
 from tests.record_released import TENANT, Lengths, valued
 
 ROOT = Path(__file__).resolve().parent.parent
-RELEASED = json.loads((Path(__file__).parent / "data" / "statements_0003.json").read_text("utf-8"))
+WORK = "statements_*.json"  # of releases, by revision, as `record_released.py` noted it
+RELEASED = {
+    noted["revision"]: noted
+    for noted in (json.loads(path.read_text("utf-8")) for path in sorted((Path(__file__).parent / "data").glob(WORK)))
+    if noted["revision"] < SCHEMA_REVISION
+}
 
 
 async def migrated(url: str, revision: str) -> str:
@@ -47,8 +52,9 @@ async def migrating(url: str) -> asyncio.subprocess.Process:
 class OldCode:
     """A process of the released version: its statements, sent over one connection that it keeps."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+    def __init__(self, connection: asyncpg.Connection, revision: str) -> None:
         self._connection = connection
+        self._noted = RELEASED[revision]
         self.rounds = 0
 
     def _argument(self, noted: Any) -> Any:
@@ -65,21 +71,23 @@ class OldCode:
     async def work(self) -> None:
         """A day's work for one more tenant."""
         self.rounds += 1
-        for number, arguments in RELEASED["sent"]:
-            await self._connection.fetch(RELEASED["statements"][number], *map(self._argument, arguments))
+        for number, arguments in self._noted["sent"]:
+            await self._connection.fetch(self._noted["statements"][number], *map(self._argument, arguments))
 
 
-@pytest.fixture(scope="module")
-def released_url(server_url: str, worker_id: str) -> Iterator[str]:
-    """An empty database for both tests, one after the other; the first leaves it as released."""
-    name = f"released_{worker_id}"
+@pytest.fixture(scope="module", params=RELEASED)
+def released(server_url: str, worker_id: str, request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """An empty database for both tests, one after the other, and its revision; the first leaves it as released."""
+    revision = request.param
+    name = f"released_{revision}_{worker_id}"
     run_sql(server_url, f"CREATE DATABASE {name}")
-    yield asyncio.run(migrated(with_database(server_url, name), RELEASED["revision"]))
+    yield asyncio.run(migrated(with_database(server_url, name), revision)), revision
     run_sql(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def test_a_migration_that_is_killed_leaves_nothing_and_is_simply_repeated(released_url: str) -> None:
+async def test_a_migration_that_is_killed_leaves_nothing_and_is_simply_repeated(released: tuple[str, str]) -> None:
     """The process is killed while it waits for a lock, in the middle of its transaction."""
+    released_url, revision = released
     admin = await asyncpg.connect(released_url)
     before = await describe(admin, "memory")
     lock = admin.transaction()
@@ -93,7 +101,7 @@ async def test_a_migration_that_is_killed_leaves_nothing_and_is_simply_repeated(
             await asyncio.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     await process.communicate()
-    assert await watching.fetchval("SELECT version_num FROM memory.alembic_version") == RELEASED["revision"]
+    assert await watching.fetchval("SELECT version_num FROM memory.alembic_version") == revision
     await lock.rollback()
     async with asyncio.timeout(10):  # until the server has noticed that nobody listens
         while await watching.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"):  # noqa: ASYNC110
@@ -103,10 +111,13 @@ async def test_a_migration_that_is_killed_leaves_nothing_and_is_simply_repeated(
     await watching.close()
 
 
-async def test_old_code_goes_on_before_during_and_after_an_upgrade_and_loses_nothing(released_url: str) -> None:
+async def test_old_code_goes_on_before_during_and_after_an_upgrade_and_loses_nothing(
+    released: tuple[str, str],
+) -> None:
     """Migrate first, then replace the processes: until they are, the old ones write to the new schema."""
+    released_url, revision = released
     connection = await asyncpg.connect(released_url)
-    old = OldCode(connection)
+    old = OldCode(connection, revision)
     await old.work()
     with pytest.raises(SchemaVersionError, match="memory-plugin migrate up"):
         async with MemoryCore.open(released_url, embeddings=False):
