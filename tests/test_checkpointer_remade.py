@@ -212,7 +212,7 @@ def test_memory_is_counted_while_other_threads_put() -> None:
     numbers = iter(range(10**9))
 
     def show() -> None:
-        known.show(("", str(next(numbers) % 40)), View([], [entry], []))
+        known.show(("", str(next(numbers) % 40)), View([entry], []))
 
     def shown() -> None:
         name = str(next(numbers) % 40)

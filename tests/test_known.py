@@ -158,7 +158,8 @@ def test_a_thread_counts_the_bytes_that_it_takes(kind: str) -> None:
         entries = [entry_of(message) for message in messages]
         thread = KnownThread()
         thread.learn(entries, 1, None, proven=True)
-        thread.show(("", "messages"), View(messages, entries, [(1, number + 1)]))
+        thread.show(("", "messages"), View(entries, [(1, number + 1)]))
+        del messages
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -67,15 +67,16 @@ def _form(cls: type[BaseMessage]) -> _Form:
 
 
 _FORMS: dict[str, _Form] = {cls.model_fields["type"].default: _form(cls) for cls in CORE_MESSAGES}
-_NAMES: dict[type[BaseMessage], set[str]] = {form.cls: set(form.names) for form in _FORMS.values()}
+NAMES: dict[type[BaseMessage], set[str]] = {form.cls: set(form.names) for form in _FORMS.values()}
+"""The names of all fields of a class; to be copied, never changed."""
 
 # The slots of every pydantic model, set without looking their names up.
 _slots = BaseModel.__dict__
-_set_fields = _slots["__dict__"].__set__
-_set_names = _slots["__pydantic_fields_set__"].__set__
-_set_extra = _slots["__pydantic_extra__"].__set__
-_set_private = _slots["__pydantic_private__"].__set__
-_new = object.__new__
+set_fields = _slots["__dict__"].__set__
+set_names = _slots["__pydantic_fields_set__"].__set__
+set_extra = _slots["__pydantic_extra__"].__set__
+set_private = _slots["__pydantic_private__"].__set__
+new_message = object.__new__
 
 
 def message_from_body(body: Mapping[str, Any]) -> BaseMessage:
@@ -116,12 +117,12 @@ def message_of_fields(
     cls: type[BaseMessage], fields: dict[str, Any], extra: dict[str, Any] | None = None
 ) -> BaseMessage:
     """A message of one of the core's classes that takes these fields, all of them, as its own."""
-    message = _new(cls)
-    _set_fields(message, fields)
+    message = new_message(cls)
+    set_fields(message, fields)
     # All fields count as set, as they do after a trip through LangGraph's serializer.
-    _set_names(message, {*fields, *extra} if extra else _NAMES[cls].copy())
-    _set_extra(message, {} if extra is None else extra)
-    _set_private(message, None)
+    set_names(message, {*fields, *extra} if extra else NAMES[cls].copy())
+    set_extra(message, {} if extra is None else extra)
+    set_private(message, None)
     return message
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from langchain_core.messages import BaseMessage
@@ -14,6 +14,7 @@ from memory_plugin.langchain.messages import fields_of_body
 from memory_plugin.langgraph.codec import ValueCodec
 from memory_plugin.langgraph.entries import Entry, entry_of, entry_of_fields
 from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread, View
+from memory_plugin.langgraph.molds import Mold, messages_from
 from memory_plugin.langgraph.names import original_name, original_version
 from memory_plugin.message_shape import whole_body
 
@@ -42,7 +43,7 @@ def tuple_of(codec: ValueCodec, row: CheckpointRow, known: KnownThread | None) -
         _learn(known, row, versions, spans)
         messages.teach(known)
         for channel, entries in lists.items():
-            known.show((row.namespace, channel), View(list(values[channel]), entries, spans[channel]))
+            known.show((row.namespace, channel), View(entries, spans[channel]))
     return _tuple(codec, row, versions, values)
 
 
@@ -92,20 +93,21 @@ class _Messages:
 
     def entries(self, ranges: Sequence[Range]) -> list[Entry]:
         """In the order of a list; what is gone is left out."""
-        found = self._entries
-        if self._before:
-            before = self._before
-            return [
-                entry
-                for start, end in ranges
-                for seq in range(start, end)
-                if (entry := found.get(seq) or before.get(seq)) is not None
-            ]
-        return [found[seq] for start, end in ranges for seq in range(start, end) if seq in found]
+        found, before = self._entries, self._before
+        listed: list[Entry | None] = []
+        for start, end in ranges:
+            if not before or not found:
+                listed += map((found or before).get, range(start, end))
+            else:
+                listed += [found.get(seq) or before.get(seq) for seq in range(start, end)]
+        return [entry for entry in listed if entry is not None] if None in listed else cast("list[Entry]", listed)
 
     def copies(self, entries: Sequence[Entry]) -> list[BaseMessage]:
         """A message of its own for each."""
-        return [entry.message() if entry.fields is not None else self._load(entry) for entry in entries]
+        molds = [entry.mold for entry in entries]
+        if None in molds:
+            return [entry.message() if entry.fields is not None else self._load(entry) for entry in entries]
+        return messages_from(cast("list[Mold]", molds))
 
     def _load(self, entry: Entry) -> BaseMessage:
         seq = next(seq for seq, each in self._entries.items() if each is entry)

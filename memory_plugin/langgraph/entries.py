@@ -9,21 +9,19 @@ Any other message is known by a digest alone.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from operator import attrgetter
-from sys import getsizeof
 from typing import Any
 
 import ormsgpack
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from memory_plugin.langchain.messages import CORE_MESSAGES, message_of_fields
+from memory_plugin.langchain.messages import CORE_MESSAGES
+from memory_plugin.langgraph.molds import Mold, messages_from, mold_of
 
-# Bytes, as measured, of the frozen copy and of the application's own message, which is kept to be recognised: of any
-# message, of each dict or list in it, and of each thing in one of these; texts come on top, and are shared by both.
-_MESSAGE, _CONTAINER, _ITEM = 1500, 280, 190
+# Bytes, as measured: of an entry with its places in the tables, and of a frozen copy of the fields
+_ENTRY, _FIELDS = 340, 430
 
 _CORE = frozenset(CORE_MESSAGES)
 
@@ -50,27 +48,23 @@ Key = str | int
 class Entry:
     """One message; `seq` is its row, None while it has none.
 
-    `fields` are None for a message that is known by its digest alone. They belong to the entry:
-    nothing of them that can change is ever handed out. `size` is in bytes, about.
+    `fields` are None for a message that is known by its digest alone, and so is `mold`. They belong to
+    the entry: nothing of them that can change is ever handed out. `size` is in bytes, about.
     """
 
-    __slots__ = ("_containers", "_digest", "cls", "fields", "key", "seq", "size")
+    __slots__ = ("_digest", "cls", "fields", "key", "mold", "seq", "size")
 
     def __init__(self, cls: type[BaseMessage], fields: dict[str, Any] | None, digest: int | None, key: Key) -> None:
         self.cls = cls
         self.fields = fields
         self.key = key
         self.seq: int | None = None
-        self.size = _MESSAGE
         self._digest = digest
-        self._containers: list[tuple[str, Callable[[], Any]]] = []
+        self.mold: Mold | None = None
+        self.size = _ENTRY
         if fields is not None:
-            for name, value in fields.items():
-                if type(value) is str:
-                    self.size += len(value) if value.isascii() else getsizeof(value)
-                elif type(value) is dict or type(value) is list:
-                    self._containers.append((name, _copier(value)))
-                    self.size += _weight(value) if value else _CONTAINER
+            self.mold, weight = mold_of(cls, fields)
+            self.size += _FIELDS + weight
 
     @property
     def digest(self) -> int:
@@ -81,9 +75,15 @@ class Entry:
 
     def is_like(self, message: BaseMessage) -> bool:
         """Whether the live message still holds what this one does."""
+        live = fields_of(message)
+        if type(self.key) is str and live.get("id") != self.key:
+            return False
         if self.fields is not None and type(message) is self.cls and not extras_of(message):
+            said, mine = live.get("content"), self.fields["content"]
+            if type(said) is str is type(mine) and said != mine:
+                return False  # without a look at the rest, nor at digests
             try:
-                if fields_of(message) == self.fields:
+                if live == self.fields:
                     return True
             except Exception:  # noqa: BLE001 - some values refuse to be compared, each in its own way
                 return self.digest == digest_of(message)
@@ -101,11 +101,9 @@ class Entry:
 
     def message(self) -> BaseMessage:
         """A new message like it, which shares nothing with it that can change."""
-        assert self.fields is not None  # asked only of those that are kept whole
-        fields = self.fields.copy()
-        for name, copy in self._containers:
-            fields[name] = copy()
-        return message_of_fields(self.cls, fields)
+        assert self.mold is not None  # asked only of those that are kept whole
+        [message] = messages_from((self.mold,))
+        return message
 
 
 def entry_of(message: BaseMessage) -> Entry:
@@ -121,9 +119,6 @@ def entry_of(message: BaseMessage) -> Entry:
     else:
         digest = digest if digest is not None else _digest_of_fields(cls, fields, message)
         entry = Entry(cls, fields, digest, digest)
-    if fields is None:
-        with suppress(RecursionError):
-            entry.size += sum(map(_weight, fields_of(message).values())) - _MESSAGE // 2  # there is no copy
     return entry
 
 
@@ -191,34 +186,6 @@ def _plain(value: Any) -> Any:
     elif kind is dict and all(type(name) is str for name in value):
         return {name: each if type(each) in _PLAIN else _plain(each) for name, each in value.items()}
     raise _NotPlainError
-
-
-def _weight(value: Any) -> int:
-    """Bytes of a value and of all that is in it, about."""
-    if type(value) is str:
-        return len(value) if value.isascii() else getsizeof(value)
-    if type(value) is dict:
-        return _CONTAINER + _ITEM * len(value) + sum(map(_weight, value.values()))
-    if type(value) is list:
-        return _CONTAINER + _ITEM * len(value) + sum(map(_weight, value))
-    return 0
-
-
-def _copier(value: Any) -> Callable[[], Any]:
-    """What copies the container over and over: nothing that can change is shared, and nothing else is copied."""
-    members = value.items() if type(value) is dict else enumerate(value)
-    inside = [(place, _copier(each)) for place, each in members if type(each) is dict or type(each) is list]
-    copy: Callable[[], Any] = value.copy
-    if not inside:
-        return copy
-
-    def copy_deep() -> Any:
-        made = copy()
-        for place, inner in inside:
-            made[place] = inner()
-        return made
-
-    return copy_deep
 
 
 def live_fields(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:

@@ -1,11 +1,11 @@
 """Which messages are rows already: so that a put writes only what is new, and a read fetches only that.
 
-LangGraph hands the whole message list to every put. The messages of the list before are the same
-objects nearly always; that is seen by comparing references, and that they hold what they held by
-comparing them with frozen copies, both at the speed of C. What is left is looked up by its id and
-told apart by a digest of all that is in it: so an application that changes a message in place is
-noticed (unless it puts an equal value of another type in its place, such as True for 1), and a
-message that another object holds, after a trip through another process, is the same row all the same.
+LangGraph hands the whole message list to every put. It begins with the list before nearly always; that
+is seen by comparing what the messages hold with frozen copies, at the speed of C. What is left is
+looked up by its id, and told apart by a digest of all that is in it where comparing is not enough. So
+an application that changes a message in place is noticed (unless it puts an equal value of another type
+in its place, such as True for 1), and a message that another object holds, after a trip through another
+process, is the same row all the same.
 
 A thread is kept while it is among those used last, within a bound on memory.
 """
@@ -15,10 +15,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from operator import is_
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +25,7 @@ from langchain_core.messages import BaseMessage
 
 from memory_plugin.capabilities.checkpoint_rows import Held, Range
 from memory_plugin.db.joined import Joined
-from memory_plugin.langgraph.entries import Entry, Key, entry_of, extras_of, live_fields
+from memory_plugin.langgraph.entries import Entry, Key, entry_of, extras_of, fields_of, live_fields
 
 MAX_THREADS = 4096
 _owners = itertools.count()
@@ -114,71 +113,59 @@ class KnownCheckpoint:
 
 
 class View:
-    """A message list as it was last read or put: the very objects, what they held, and the rows they are."""
+    """A message list as it was last read or put: what its messages held, and the rows they are.
 
-    __slots__ = ("_fields", "_places", "entries", "messages", "spans")
+    The messages themselves are not kept. They are whoever has read or put them to change and to drop.
+    """
 
-    def __init__(self, messages: list[BaseMessage], entries: list[Entry], spans: Sequence[Range]) -> None:
-        self.messages = messages
+    __slots__ = ("_classes", "_fields", "entries", "spans")
+
+    def __init__(self, entries: list[Entry], spans: Sequence[Range]) -> None:
         self.entries = entries
         self.spans = spans
         self._fields = [entry.fields for entry in entries]
-        self._places: dict[int, int] | None = None
+        self._classes = [entry.cls for entry in entries]
 
-    def entries_of(self, messages: list[BaseMessage]) -> tuple[list[Entry], int]:
-        """For each message what is remembered of it; a new entry where it was not here, or has changed.
+    def entries_of(
+        self, messages: list[BaseMessage], recognise: Callable[[BaseMessage], Entry]
+    ) -> tuple[list[Entry], int]:
+        """For each message what is remembered of it, which is what `recognise` says where it was not in its place here.
 
         The number says how many at the beginning are just as they were here.
         """
-        shared = min(len(messages), len(self.messages))
-        if not all(map(is_, messages, self.messages)):
-            shared = next(
-                place
-                for place, (mine, given) in enumerate(zip(self.messages, messages, strict=False))
-                if mine is not given
-            )
+        shared = min(len(messages), len(self.entries))
         start = messages if shared == len(messages) else messages[:shared]
-        same = shared
         if self._holds(start):
-            entries = self.entries[:shared]
+            entries, same = self.entries[:shared], shared
         else:
             same = 0
             entries = [
-                entry if entry.is_like(message) else entry_of(message)
+                entry if entry.is_like(message) else recognise(message)
                 for message, entry in zip(start, self.entries, strict=False)
             ]
         if shared < len(messages):
-            moved = shared < len(self.messages)
-            entries += [self._elsewhere(message, moved=moved) for message in messages[shared:]]
+            entries += map(recognise, messages[shared:])
         return entries, same
 
-    def grow(self, messages: list[BaseMessage], entries: list[Entry], spans: Sequence[Range]) -> None:
+    def grow(self, entries: list[Entry], spans: Sequence[Range]) -> None:
         """Become a list that begins with all that is here."""
-        self._fields += [entry.fields for entry in entries[len(self.entries) :]]
+        new = entries[len(self.entries) :]
+        self._fields += [entry.fields for entry in new]
+        self._classes += [entry.cls for entry in new]
         self.entries = entries
-        self.messages = messages
         self.spans = spans
-        self._places = None
 
     def _holds(self, start: list[BaseMessage]) -> bool:
-        """Whether the first messages of the list, all of them plain, still hold what they did."""
+        """Whether the first messages of the list, all of them plain, hold what they did."""
+        whole = len(start) == len(self._fields)
+        if list(map(type, start)) != (self._classes if whole else self._classes[: len(start)]):
+            return False
         if any(map(extras_of, start)):
             return False
-        fields = self._fields if len(start) == len(self._fields) else self._fields[: len(start)]
         try:
-            return live_fields(start) == fields
+            return live_fields(start) == (self._fields if whole else self._fields[: len(start)])
         except Exception:  # noqa: BLE001 - some values refuse to be compared, each in its own way
             return False
-
-    def _elsewhere(self, message: BaseMessage, *, moved: bool) -> Entry:
-        if moved:
-            places = self._places  # another thread may make the list longer meanwhile
-            if places is None:
-                places = self._places = {id(each): place for place, each in enumerate(self.messages)}
-            place = places.get(id(message))
-            if place is not None and self.entries[place].is_like(message):
-                return self.entries[place]
-        return entry_of(message)
 
 
 @dataclass(slots=True)
@@ -254,6 +241,15 @@ class KnownThread:
         elif held is not None and end - start < held.end - held.start:
             return
         self.held = Held(start, end, proven, proof)
+
+    def recognise(self, message: BaseMessage) -> Entry:
+        """What is remembered of a message wherever it stood; a new entry where that is nothing."""
+        name = fields_of(message).get("id")
+        if type(name) is str:
+            for entry in self._index.get(name, ()):
+                if entry.is_like(message):
+                    return entry
+        return entry_of(message)
 
     def find(self, entries: list[Entry], settled: int = 0) -> None:
         """Put in place of entries without a row those that have the same in them and are one.

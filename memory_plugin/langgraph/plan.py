@@ -17,7 +17,7 @@ from memory_plugin.capabilities.checkpoint_rows import CheckpointPut, MessageRef
 from memory_plugin.langgraph.assemble import GRAPH, INTERNAL
 from memory_plugin.langgraph.buffer import Buffer
 from memory_plugin.langgraph.codec import StoredMessage, ValueCodec
-from memory_plugin.langgraph.entries import Entry, Key, entry_of
+from memory_plugin.langgraph.entries import Entry, Key
 from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread, View, merged, runs, uncovered
 from memory_plugin.langgraph.names import stored_name, stored_version, stored_versions
 from memory_plugin.types import uuid7
@@ -116,13 +116,13 @@ def take_list(
     codec: ValueCodec, known: KnownThread, namespace: str, channel: str, messages: Sequence[BaseMessage]
 ) -> TakenList:
     """Freeze a list now: the application may change its messages once the put is under way."""
-    copy = list(messages)
+    copy, generation = list(messages), known.generation
     view = known.views.get((namespace, channel))
     if view is None:
-        taken = TakenList(copy, list(map(entry_of, copy)), known.generation)
+        taken = TakenList(copy, list(map(known.recognise, copy)), generation)
     else:
-        entries, same = view.entries_of(copy)
-        taken = TakenList(copy, entries, known.generation)
+        entries, same = view.entries_of(copy, known.recognise)
+        taken = TakenList(copy, entries, generation)
         if same == len(view.entries):
             taken.view, taken.settled = view, same
     known.find(taken.entries, taken.settled)
@@ -334,9 +334,9 @@ def learn_from_put(known: KnownThread, prepared: PreparedPut, plan: Plan, base: 
     for channel, taken in plan.lists.items():
         key, view = (prepared.namespace, channel), taken.view
         if view is not None and known.views.get(key) is view and len(view.entries) == taken.settled:
-            view.grow(taken.messages, taken.entries, spans[channel])
+            view.grow(taken.entries, spans[channel])
         else:
-            view = View(taken.messages, taken.entries, spans[channel])
+            view = View(taken.entries, spans[channel])
         known.show(key, view)
     if prepared.namespace == "":
         known.newest = max(known.newest or "", prepared.checkpoint_id)
