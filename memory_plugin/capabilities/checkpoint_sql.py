@@ -7,11 +7,11 @@ connection: so numbers and bytes travel as text, and bytes strung together besid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memory_plugin.capabilities.checkpoint_rows import CheckpointFilter
+    from memory_plugin.capabilities.checkpoint_rows import CheckpointFilter, Held
 
 _PUT_WRITES = """
 INSERT INTO {s}.checkpoint_writes AS w (tenant_id, thread_id, checkpoint_ns, checkpoint_id, task_id, task_path,
@@ -125,21 +125,8 @@ def get(*, latest: bool, held: bool) -> str:
     where = "tenant_id = $1 AND thread_id = $2 AND checkpoint_ns = $3"
     if not latest:
         where += " AND checkpoint_id = $4"
-    start, end, row, proof = (f"${number}" for number in range(5 - latest, 9 - latest))
-    known = (
-        f"""held AS MATERIALIZED (
-    SELECT CASE WHEN EXISTS (
-        SELECT FROM {{s}}.messages
-        WHERE tenant_id = $1 AND thread_id = $2 AND seq = {row}::bigint AND id = {proof}::uuid
-    ) THEN int8multirange(int8range({start}::bigint, {end}::bigint)) ELSE '{{}}'::int8multirange END AS ranges
-), """
-        if held
-        else ""
-    )
     return _select(
-        held=known,
-        kept="NOT isempty((SELECT ranges FROM held))" if held else "false",
-        without=" - (SELECT ranges FROM held)" if held else "",
+        **_without_held(5 - latest if held else None),
         where=where,
         order="checkpoint_id DESC",
         limit="1",
@@ -148,6 +135,28 @@ def get(*, latest: bool, held: bool) -> str:
     )
 
 
+def _without_held(first: int | None) -> dict[str, str]:
+    """The parts of the statement that leave out what the reader holds, as four arguments from `first` on say it.
+
+    The thread is argument 2. None where the reader holds nothing.
+    """
+    if first is None:
+        return {"held": "", "kept": "false", "without": ""}
+    start, end, row, proof = (f"${number}" for number in range(first, first + 4))
+    held = f"""held AS MATERIALIZED (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM {{s}}.messages
+        WHERE tenant_id = $1 AND thread_id = $2 AND seq = {row}::bigint AND id = {proof}::uuid
+    ) THEN int8multirange(int8range({start}::bigint, {end}::bigint)) ELSE '{{}}'::int8multirange END AS ranges
+), """
+    return {
+        "held": held,
+        "kept": "NOT isempty((SELECT ranges FROM held))",
+        "without": " - (SELECT ranges FROM held)",
+    }
+
+
+@lru_cache(256)
 def _select(**parts: str) -> str:
     statement = _COLUMNS
     for name, part in parts.items():
@@ -156,9 +165,17 @@ def _select(**parts: str) -> str:
 
 
 def listing(
-    tenant: str, wanted: CheckpointFilter, last: tuple[str, str, str] | None, size: int
+    tenant: str,
+    wanted: CheckpointFilter,
+    last: tuple[str, str, str] | None,
+    size: int,
+    held: Held | None = None,
 ) -> tuple[str, list[Any]]:
-    """The statement and the arguments of one page, newest first, after the row `last`."""
+    """The statement and the arguments of one page, newest first, after the row `last`.
+
+    Args:
+        held: messages of the thread, where one is wanted, that the reader holds.
+    """
     arguments: list[Any] = [tenant]
     conditions = ["tenant_id = $1"]
 
@@ -183,10 +200,11 @@ def listing(
     order = "checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC"
     if last is not None:
         add("(checkpoint_id, thread_id, checkpoint_ns) < ({}, {}, {})", *last)
+    without = _without_held(len(arguments) + 1 if held is not None else None)
+    if held is not None:
+        arguments += (held.start, held.end, held.row, held.id)
     statement = _select(
-        held="",
-        kept="false",
-        without="",
+        **without,
         where=" AND ".join(conditions),
         order=order,
         limit=str(int(size)),

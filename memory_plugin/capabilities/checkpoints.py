@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
 from memory_plugin.capabilities import checkpoint_sql as sql
@@ -121,14 +121,21 @@ class Checkpoints:
         row = await self._database.fetchrow(statement, *arguments, repeat=Repeat.READ)
         return None if row is None else _row(row)
 
-    async def list(self, wanted: CheckpointFilter) -> AsyncIterator[builtins.list[CheckpointRow]]:
-        """Pages of checkpoints, newest first: stopping early reads no further."""
+    async def list(
+        self, wanted: CheckpointFilter, holding: Callable[[], Held | None] | None = None
+    ) -> AsyncIterator[builtins.list[CheckpointRow]]:
+        """Pages of checkpoints, newest first: stopping early reads no further.
+
+        Args:
+            holding: asked before each page of one thread what its reader holds, which is left out as by `get`.
+        """
         left = wanted.limit
         last: tuple[str, str, str] | None = None
         size = FIRST_PAGE if left is None else NEXT_PAGE
         while left is None or left > 0:
             page = size if left is None else min(size, left)
-            statement, arguments = sql.listing(self._tenant, wanted, last, page)
+            held = holding() if holding is not None and wanted.thread_id is not None else None
+            statement, arguments = sql.listing(self._tenant, wanted, last, page, held)
             rows = await self._database.fetch(self._database.sql(statement), *arguments, repeat=Repeat.READ)
             if rows:
                 yield [_row(row) for row in rows]

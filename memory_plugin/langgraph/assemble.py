@@ -47,11 +47,19 @@ def tuple_of(codec: ValueCodec, row: CheckpointRow, known: KnownThread | None) -
     return _tuple(codec, row, versions, values)
 
 
-def tuples_of(codec: ValueCodec, page: Iterable[CheckpointRow]) -> Iterable[CheckpointTuple]:
-    """The CheckpointTuples of a page, one by one; nothing in them is shared."""
+def tuples_of(codec: ValueCodec, page: Iterable[CheckpointRow], held: Mapping[int, Entry]) -> Iterable[CheckpointTuple]:
+    """The CheckpointTuples of a page, one by one; nothing in them is shared.
+
+    Args:
+        held: the messages of the one thread on the page that it may leave out.
+    """
     threads: dict[str, _Messages] = {}
     for row in page:
-        messages = threads.setdefault(row.thread_id, _Messages(codec))
+        messages = threads.get(row.thread_id)
+        if messages is None:
+            messages = threads[row.thread_id] = _Messages(codec)
+            if row.kept:
+                messages.have(held)
         if row.messages is not None:
             messages.read(row.messages)
         values: Values = {

@@ -26,7 +26,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from memory_plugin.capabilities.checkpoint_rows import CheckpointFilter
+from memory_plugin.capabilities.checkpoint_rows import CheckpointFilter, Held
 from memory_plugin.capabilities.checkpoint_rows import PendingWrite as StoredWrite
 from memory_plugin.db.joined import joined_to
 from memory_plugin.errors import InvalidInputError
@@ -36,6 +36,7 @@ from memory_plugin.langgraph.buffer import buffer_of, is_own_channel
 from memory_plugin.langgraph.clock import follow
 from memory_plugin.langgraph.codec import ValueCodec, drop_secrets
 from memory_plugin.langgraph.data_types import serializer_for
+from memory_plugin.langgraph.entries import Entry
 from memory_plugin.langgraph.faces import FacedSaver
 from memory_plugin.langgraph.known import KnownInside, KnownMessages, KnownThread
 from memory_plugin.langgraph.names import original_name, stored_name
@@ -175,8 +176,19 @@ class ConversationSaver(FacedSaver):
 
     async def _listed(self, wanted: CheckpointFilter) -> AsyncGenerator[CheckpointTuple]:
         codec = self._codec
-        async for page in self._core.checkpoints.list(wanted):
-            for each in tuples_of(codec, page):
+        known = None if wanted.thread_id is None else self._known.thread(wanted.thread_id)
+        rows: Mapping[int, Entry] = {}
+
+        def holding() -> Held | None:
+            nonlocal rows
+            if known is None:
+                return None
+            # whatever is found to be wrong while the page is on its way: these are the rows that it leaves out
+            rows = known.rows
+            return known.held
+
+        async for page in self._core.checkpoints.list(wanted, holding):
+            for each in tuples_of(codec, page, rows):
                 follow(each.config["configurable"]["checkpoint_id"])
                 yield each
 
