@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import typer
 from hypothesis import given
@@ -507,7 +508,8 @@ class TestReferences:
         handbook.write_text("# Handbook\n\nThe warranty lasts three years.\n")
         report = cli("--json", "references", "add", str(handbook.parent), "--collection", "default").json
         assert report["updated"] == 1
-        assert report["files"] == [{"name": handbook.as_posix(), "status": "updated", "reason": None}]
+        assert report["files"] == [{"name": handbook.as_posix(), "status": "updated", "reason": None, "notices": []}]
+        assert report["interrupted"] is False
 
     def test_a_file_that_fails_has_a_reason_and_stops_no_other(self, cli: Run, handbook: Path) -> None:
         missing = handbook.with_name("missing.md")
@@ -527,6 +529,80 @@ class TestReferences:
         by_id = cli("--json", "references", "show", hit["id"]).json
         assert by_citation == by_id
         assert [each["text"] for each in by_id["passages"]] == [hit["text"]]
+
+    def test_a_person_sees_where_a_passage_is_and_can_open_it(
+        self, cli: Run, handbook: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cli("references", "add", str(handbook))
+        place = "1. Handbook, line 1 - "
+        first = cli("references", "search", "warranty", COLUMNS="40").out.splitlines()[0]
+        assert first == place + handbook.as_posix(), "in one line, however narrow the terminal is"
+        monkeypatch.chdir(handbook.parent)
+        assert cli("references", "search", "warranty").out.startswith(f"{place}handbook.md\n")
+        with MemoryCore.open(database_url, embeddings=False) as core:
+            core.references.add(text="Jam keeps a year.", title="Jam", source="https://example.com/jam")
+            core.references.add(text="Honey keeps for ever.", title="Honey")
+        assert "1. Jam, line 1 - https://example.com/jam\n" in cli("references", "search", "jam").out
+        uri = cli("references", "search", "honey").out.splitlines()[0].removeprefix("1. Honey, line 1 - ")
+        assert "Honey keeps" in cli("references", "show", uri).out
+
+    def test_a_description_in_several_files_is_one_document_and_what_is_missing_is_named(
+        self, cli: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "api.yaml").write_text(
+            "openapi: 3.0.0\ninfo: {title: Shop}\npaths:\n"
+            "  /refunds: {$ref: refunds.json}\n  /payouts: {$ref: payouts.json}\n"
+        )
+        (tmp_path / "refunds.json").write_text('{"post": {"summary": "Give money back"}}')
+        name = (tmp_path / "api.yaml").as_posix()
+        assert cli("references", "add", str(tmp_path), COLUMNS="1000").out.splitlines() == [
+            "1 added, 0 updated, 0 unchanged, 0 failed",
+            f"note: {name}: Read with 1 other file that it refers to.",
+            f"note: {name}: Not read, because there is no such file: 'payouts.json'.",
+        ]
+        shown = cli("references", "search", "give money back", "--limit", "1").out
+        assert shown.startswith(f"1. Shop, POST /refunds: Give money back, line 4 - {name} (in refunds.json)\n")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no signals to send there")
+    @pytest.mark.parametrize("as_json", [False, True])
+    def test_ctrl_c_tells_what_is_done_and_the_same_command_goes_on(
+        self, cli: Run, handbook: Path, database_url: str, as_json: bool
+    ) -> None:
+        """It is stopped at a document that somebody else holds."""
+        cli("references", "add", str(handbook))
+        handbook.write_text("# Handbook\n\nThe warranty lasts three years.\n")
+        handbook.with_name("another.md").write_text("Jam keeps a year.")
+        arguments = ["--json"] * as_json + ["references", "add", str(handbook.parent), "--jobs", "1"]
+
+        async def interrupted() -> tuple[int | None, str, str]:
+            holding = await asyncpg.connect(database_url)
+            async with holding.transaction():
+                await holding.execute("SELECT FROM memory.documents FOR UPDATE")
+                command = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "memory_plugin.cli", *arguments, stdout=-1, stderr=-1
+                )
+                waiting = "SELECT FROM pg_locks WHERE NOT granted"
+                stored = "SELECT count(*) = 2 FROM memory.documents"
+                watching = await asyncpg.connect(database_url)
+                async with asyncio.timeout(60):
+                    while not (await watching.fetch(waiting) and await watching.fetchval(stored)):  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+                await asyncio.sleep(0.2)  # what is stored is counted
+                command.send_signal(signal.SIGINT)
+                out, err = await command.communicate()
+                await watching.close()
+            await holding.close()
+            return command.returncode, out.decode(), err.decode()
+
+        code, out, err = asyncio.run(interrupted())
+        assert code == 130
+        if as_json:
+            report = json.loads(out)
+            assert (report["added"], report["updated"], report["interrupted"]) == (1, 0, True)
+        else:
+            assert out == "1 added, 0 updated, 0 unchanged, 0 failed\n"
+            assert err == "Warning: interrupted. The same command goes on where it stopped.\n"
+        assert cli("references", "add", str(handbook.parent)).out == "0 added, 1 updated, 1 unchanged, 0 failed\n"
 
     def test_versions_are_listed_shown_by_their_address_and_pruned(self, cli: Run, handbook: Path) -> None:
         cli("references", "add", str(handbook))

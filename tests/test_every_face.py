@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -118,6 +119,31 @@ def test_every_face_works_in_a_plain_with(database_url: str) -> None:
         assert memory.retriever().invoke("anything") == []
 
 
+def test_the_retriever_gives_a_program_without_a_loop_what_it_gives_others(database_url: str) -> None:
+    """Texts, ids, citations and all other metadata, for each of its settings."""
+    text = "# Kettle\n\nA kettle of two litres.\n\n## Descaling\n\nUse vinegar.\n\n## Storing\n\nDry the kettle."
+    others: list[dict[str, Any]] = [
+        {}, {"limit": 1}, {"neighbours": 1, "limit": 1}, {"collection": "none"}, {"filter": {"audience": "staff"}},
+    ]  # fmt: skip
+    with Memory.open(database_url) as memory:
+        memory.references.add(text=text, title="Manual", source="manual.md", metadata={"audience": "staff"})
+        found = [memory.retriever(**each).invoke("how do I descale the kettle?") for each in others]
+        batched = memory.retriever().batch(["descale", "kettle"])
+
+    async def awaited() -> list[Any]:
+        async with Memory.open(database_url) as memory:
+            question = "how do I descale the kettle?"
+            return [await memory.retriever(**each).ainvoke(question) for each in others]
+
+    assert found == asyncio.run(awaited())
+    assert [len(documents) for documents in found] == [3, 1, 1, 0, 3]
+    assert found[0][0].metadata | {"score": 1.0, "uri": ""} == {
+        "audience": "staff", "citation": "Manual, Kettle > Descaling, line 5", "uri": "", "title": "Manual",
+        "source": "manual.md", "version": 1, "section": "Kettle > Descaling", "line": 5, "score": 1.0,
+    }  # fmt: skip
+    assert all(documents for documents in batched)
+
+
 async def test_a_sync_call_on_the_stores_own_loop_says_what_to_do(memory: Memory) -> None:
     with pytest.raises(WrongLoopError, match="await the async method"):
         memory.checkpointer.get_tuple({"configurable": {"thread_id": "t"}})
@@ -126,8 +152,6 @@ async def test_a_sync_call_on_the_stores_own_loop_says_what_to_do(memory: Memory
 
 
 async def test_a_sync_call_from_another_thread_beside_the_loop_works(memory: Memory) -> None:
-    import asyncio
-
     await memory.history("t").aadd_messages([HumanMessage("hi")])
     seen: list[Any] = []
     thread = threading.Thread(target=lambda: seen.extend(memory.history("t").messages))

@@ -25,6 +25,7 @@ from memory_plugin.capabilities.reference_files import (
     read_file,
 )
 from memory_plugin.capabilities.reference_loading import gathered, pages_content
+from memory_plugin.capabilities.reference_parts import bundles_among, parts_of
 from memory_plugin.capabilities.reference_preparing import MAX_TITLE, Parser, Prepared, checked_metadata, prepare
 from memory_plugin.capabilities.reference_reader import DOCUMENT, ReferenceAccess, document_of
 from memory_plugin.capabilities.reference_web import Fetcher
@@ -52,23 +53,31 @@ WHERE d.tenant_id = $1 AND d.collection = $2 AND d.source = $3 AND coalesce(d.us
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One more file of `add_many` is done: `done` of `total`, which is None where a loader does not say."""
+    """One more file of `add_many` is done: `done` of `total`, which is None where a loader does not say.
+
+    `reason` says why it failed, `notices` what was read with it and what was left out.
+    """
 
     done: int
     total: int | None
     name: str
     status: Outcome
     reason: str | None = None
+    notices: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AddReport:
-    """What became of the files: how many by outcome, and the name and reason of each that failed."""
+    """What became of the files: how many by outcome, and the name and reason of each that failed.
+
+    `notices` say of an API description in several files, by its name, what was read with it and what was not.
+    """
 
     added: int = 0
     updated: int = 0
     unchanged: int = 0
     failed: Sequence[tuple[str, str]] = ()
+    notices: Sequence[tuple[str, str]] = ()
 
 
 class ReferenceAdder(ReferenceAccess):
@@ -146,7 +155,9 @@ class ReferenceAdder(ReferenceAccess):
 
         In folders and patterns hidden files and unknown kinds are passed over. A run that was cut
         short is taken up by running it again: what is stored is skipped by its hash. At most
-        `concurrency` documents are in memory at once, and a large one by itself.
+        `concurrency` documents are in memory at once, and a large one by itself. The files that an API
+        description refers to are read with it, and are no documents of their own in folders and patterns,
+        unless they say that they are descriptions or schemas.
 
         Args:
             on_progress: called on the event loop after each file.
@@ -161,7 +172,10 @@ class ReferenceAdder(ReferenceAccess):
         workers = _concurrency(concurrency)
         named = paths if isinstance(paths, str | os.PathLike) else builtins.list(paths)
         found = await asyncio.to_thread(lambda: find_files(named, _extensions()))
-        places: builtins.list[Path | str] = [*found.files, *found.urls]
+        bundles = await asyncio.to_thread(bundles_among, found.files)
+        fragments = bundles.fragments - found.named
+        files = [file for file in found.files if not fragments or file.resolve() not in fragments]
+        places: builtins.list[Path | str] = [*files, *found.urls]
         tally = _Tally(len(places) + len(found.problems), on_progress)
         for name, reason in found.problems:
             tally.done(name, "failed", reason)
@@ -171,7 +185,8 @@ class ReferenceAdder(ReferenceAccess):
         async def work() -> None:
             for place in waiting:
                 name = place if isinstance(place, str) else path_text(place)
-                async with room.taken(reading_cost(place)):
+                more = bundles.sizes.get(place, 0) if isinstance(place, Path) else 0
+                async with room.taken(reading_cost(place, more)):
                     await self._one_of_many(tally, name, partial(self._content, place), labels, executor)
 
         await _all_or_first_error([work() for _ in range(min(workers, len(places)))])
@@ -226,15 +241,18 @@ class ReferenceAdder(ReferenceAccess):
     ) -> None:
         """Add one of many documents: what is wrong with it is noted and stops nothing."""
         try:
-            document = await self._add(await read(), labels, executor)
+            content = await read()
+            document = await self._add(content, labels, executor)
         except (InvalidInputError, DocumentError, UnsupportedError) as error:
             tally.done(name, "failed", str(error))
         else:
-            tally.done(name, document.status or "unchanged")
+            tally.done(name, document.status or "unchanged", notices=content.notices)
 
     async def _content(self, place: Path | str) -> Content:
         if isinstance(place, str):
-            return await self._fetcher.fetch(place)
+            content = await self._fetcher.fetch(place)
+            content.notices = (await asyncio.to_thread(parts_of, None, content.data)).notices
+            return content
         return await asyncio.to_thread(read_file, place)
 
     async def _add(self, content: Content, labels: Labels, executor: Executor | None = None) -> Document:
@@ -296,15 +314,19 @@ class ReferenceAdder(ReferenceAccess):
         )
 
 
-def reading_cost(place: Path | str) -> int:
-    """About how many bytes of memory it takes to read a file: its size, by how its kind is held; 0 if unknown."""
+def reading_cost(place: Path | str, more: int = 0) -> int:
+    """About how many bytes of memory it takes to read a file: its size, by how its kind is held; 0 if unknown.
+
+    Args:
+        more: bytes of other files that are read with it.
+    """
     if isinstance(place, str):
         return MAX_BYTES
     try:
         size = place.stat().st_size
     except (OSError, ValueError):
         return 0  # reading it will say what is wrong
-    return size * (3 if place.suffix.lower() in {".md", ".markdown", ".txt", ".text", ".log", ".pdf"} else 8)
+    return 8 * more + size * (3 if place.suffix.lower() in {".md", ".markdown", ".txt", ".text", ".log", ".pdf"} else 8)
 
 
 class _Room:
@@ -337,17 +359,19 @@ class _Tally:
     on_progress: Callable[[Progress], None] | None
     counts: Counter[str] = field(default_factory=Counter)
     failures: builtins.list[tuple[str, str]] = field(default_factory=builtins.list)
+    notices: builtins.list[tuple[str, str]] = field(default_factory=builtins.list)
 
-    def done(self, name: str, status: Outcome, reason: str | None = None) -> None:
+    def done(self, name: str, status: Outcome, reason: str | None = None, notices: Sequence[str] = ()) -> None:
         self.counts[status] += 1
         if reason is not None:
             self.failures.append((name, reason))
+        self.notices.extend((name, notice) for notice in notices)
         if self.on_progress is not None:
-            self.on_progress(Progress(self.counts.total(), self.total, name, status, reason))
+            self.on_progress(Progress(self.counts.total(), self.total, name, status, reason, notices))
 
     def report(self) -> AddReport:
         counts = self.counts
-        return AddReport(counts["added"], counts["updated"], counts["unchanged"], self.failures)
+        return AddReport(counts["added"], counts["updated"], counts["unchanged"], self.failures, self.notices)
 
 
 async def _all_or_first_error(work: Sequence[Coroutine[Any, Any, None]]) -> None:

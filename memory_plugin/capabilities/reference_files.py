@@ -10,11 +10,12 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memory_plugin.capabilities.reference_parts import parts_of
 from memory_plugin.errors import ContentTooLargeError, DocumentError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Content:
     `source` tells the document from all others of its collection and stays the same through its
     versions; `digest` is the SHA-256 of the bytes, of a text those of its UTF-8. `pages` is what a
     document loader gave, instead of data. `media_type` is what the place it was fetched from declared.
+    `parts` are the other files of an API description, which the digest is of as well; `notices` say what was
+    read of them.
     """
 
     data: bytes | str
@@ -46,17 +49,23 @@ class Content:
     digest: bytes
     pages: Sequence[PageText] | None = None
     media_type: str | None = None
+    parts: Mapping[str, bytes] = field(default_factory=dict)
+    notices: Sequence[str] = ()
 
     def forget_data(self) -> None:
         """Let the bytes go, once the text is read from them."""
-        self.data = b""
+        self.data, self.parts = b"", {}
 
 
 @dataclass(slots=True)
 class Found:
-    """The files and URLs that were found, each once, and what was named but gave none, with the reason."""
+    """The files and URLs that were found, each once, and what was named but gave none, with the reason.
+
+    `named` are those of the files that were named themselves, links resolved.
+    """
 
     files: list[Path] = field(default_factory=list)
+    named: set[Path] = field(default_factory=set)
     urls: list[str] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
 
@@ -85,11 +94,13 @@ def in_memory(data: bytes | str, *, source: str | None) -> Content:
 
 
 def read_file(path: PathLike, source: str | None = None) -> Content:
-    """Read a file; without a source given it is known by its absolute path, links resolved.
+    """Read a file, and the others of an API description; without a source it is known by its absolute path.
+
+    Links in that path are resolved.
 
     Raises:
         DocumentError: missing, not a regular file, or not readable.
-        ContentTooLargeError: over MAX_BYTES.
+        ContentTooLargeError: over MAX_BYTES, or a description in too many files.
     """
     try:
         name = path_text(path)
@@ -113,7 +124,15 @@ def read_file(path: PathLike, source: str | None = None) -> Content:
         reason = getattr(error, "strerror", None) or str(error)
         raise DocumentError(f"{name[:200]!r} cannot be read: {reason}.", name=name[:200]) from error
     _check_size(name, len(data))
-    return Content(data, path_text(resolved.name), source or path_text(resolved), hashlib.sha256(data).digest())
+    parts = parts_of(resolved, data)
+    return Content(
+        data,
+        path_text(resolved.name),
+        source or path_text(resolved),
+        parts.digest(hashlib.sha256(data).digest()),
+        parts=parts.data,
+        notices=parts.notices,
+    )
 
 
 def _check_size(name: str, size: int) -> None:
@@ -162,7 +181,7 @@ class _Search:
             elif glob.has_magic(name) and not place.exists():
                 self._take_all(name, _fixed_part(place), self._matches(place))
             else:
-                self._take(place)  # whatever is wrong with it, reading it will say
+                self.found.named.add(self._take(place))  # whatever is wrong with it, reading it will say
         except (InvalidInputError, OSError, ValueError, RuntimeError, TypeError) as error:
             self._problem(name, str(error))
 
@@ -182,11 +201,12 @@ class _Search:
         if not count and not self._repeated:
             self._problem(name, "Nothing here is a document of a known kind: check the path, or name the file itself.")
 
-    def _take(self, file: Path) -> None:
+    def _take(self, file: Path) -> Path:
         resolved = file.resolve()
         if resolved not in self._files:
             self._files.add(resolved)
             self.found.files.append(file)
+        return resolved
 
     def _matches(self, pattern: Path) -> Iterator[Path]:
         # pathlib, because the glob module follows links in a circle as long as the system lets it

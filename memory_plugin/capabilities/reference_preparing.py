@@ -175,7 +175,7 @@ def _prepared(parser: Parser | None, content: Content, media_type: str | None, t
         from memory_plugin.parsers import read, read_pages
 
         if content.pages is None:
-            document = read(content.data, name=content.name, media_type=media_type, title=title)
+            document = read(content.data, name=content.name, media_type=media_type, title=title, parts=content.parts)
         else:
             document = read_pages(content.pages, name=content.name, media_type=media_type, title=title)
         content.forget_data()  # the text is there now: two of them are not needed

@@ -191,8 +191,13 @@ def _text(hit: Hit, *, explain: bool) -> str:
     if hit.kind != "message":
         lines.append(f"[{hit.id}]")
     if explain:
-        lines.append(f"= {' '.join(f'{value:+.3f} {part}' for part, value in hit.parts.items())}")
+        lines.append(f"= {explained(hit)}")
     return "\n".join(lines)
+
+
+def explained(hit: Hit) -> str:
+    """What a score is made of."""
+    return " ".join(f"{value:+.3f} {part}" for part, value in hit.parts.items())
 
 
 def _given_key(key: str | None) -> str | None:

@@ -85,9 +85,9 @@ class Output:
         sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
         sys.stdout.flush()
 
-    def line(self, text: str = "", style: str = "") -> None:
-        """Print text on standard output, wrapped to its width."""
-        self.console.print(visible(text), style=style)
+    def line(self, text: str = "", style: str = "", *, whole: bool = False) -> None:
+        """Print text on standard output, wrapped to its width, or whole where parts of it are to be copied."""
+        self.console.print(visible(text), style=style, soft_wrap=whole)
 
     def note(self, text: str) -> None:
         """Say something by the way on standard error."""

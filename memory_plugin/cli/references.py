@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memory_plugin.cli import options
-from memory_plugin.cli.facts import CATCH_UP_TIMEOUT, show_hits
+from memory_plugin.cli.facts import CATCH_UP_TIMEOUT, explained
 from memory_plugin.cli.options import examples
 from memory_plugin.cli.output import Column, Output, clipped, counted, visible, when
 from memory_plugin.cli.session import UsageError, session_of
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from memory_plugin.capabilities.reference_reader import StoredChunk
-    from memory_plugin.capabilities.references import AddReport, DocumentVersion, FoundDocument, Progress
+    from memory_plugin.capabilities.references import DocumentVersion, FoundDocument, Outcome, Progress
     from memory_plugin.core import MemoryCore
     from memory_plugin.types import Document, Hit, Page
 
@@ -33,6 +35,7 @@ app = typer.Typer(
 )
 
 CITATION = "memory://"
+OUTCOMES: tuple[Outcome, ...] = ("added", "updated", "unchanged", "failed")
 MAX_JOBS = 4
 ENOUGH_FILES = 50
 """Files for which processes are started: each takes about a second to start."""
@@ -75,9 +78,9 @@ def add(
     about = options.metadata(metadata)
     workers = min(jobs or os.cpu_count() or 1, MAX_JOBS if jobs is None else jobs)
 
-    async def work(core: MemoryCore) -> AddReport:
+    async def work(core: MemoryCore) -> None:
         with _progress(session.output, files) as on_progress, _processes(paths, workers) as executor:
-            report = await core.references.add_many(
+            await core.references.add_many(
                 paths,
                 collection=collection,
                 user_id=user,
@@ -87,34 +90,27 @@ def add(
                 executor=executor,
             )
         await session.index(core, seconds=None, doing="Indexing")
-        return report
 
-    report = session.run(work)
-    document = {
-        "added": report.added,
-        "updated": report.updated,
-        "unchanged": report.unchanged,
-        "failed": len(report.failed),
-        "files": [{"name": file.name, "status": file.status, "reason": file.reason} for file in files],
-    }
-    session.output.result(document, lambda: _show_report(session.output, report))
-    if report.failed:
+    try:
+        session.run(work)
+    except KeyboardInterrupt:
+        _report(session.output, files, is_interrupted=True)
+        raise
+    _report(session.output, files)
+    if any(file.status == "failed" for file in files):
         raise typer.Exit(1)
 
 
-@contextmanager
-def _processes(paths: Sequence[str], workers: int) -> Iterator[Executor | None]:
+def _processes(paths: Sequence[str], workers: int) -> AbstractContextManager[Executor | None]:
     """Processes to read files in, where there are enough files for their start to pay; else none."""
     from memory_plugin.capabilities.reference_files import find_files
     from memory_plugin.parsers import EXTENSIONS
 
     if workers == 1 or len(find_files(paths, EXTENSIONS).files) < ENOUGH_FILES:
-        yield None
-        return
+        return nullcontext()
     from memory_plugin.cli.processes import reading_processes
 
-    with reading_processes(workers) as executor:
-        yield executor
+    return reading_processes(workers)
 
 
 @contextmanager
@@ -137,11 +133,25 @@ def _progress(output: Output, files: list[Progress]) -> Iterator[Callable[[Progr
         yield on_progress
 
 
-def _show_report(output: Output, report: AddReport) -> None:
-    parts = [("added", report.added), ("updated", report.updated), ("unchanged", report.unchanged)]
-    output.line(", ".join(f"{number:,} {name}" for name, number in [*parts, ("failed", len(report.failed))]))
-    for name, reason in report.failed:
-        output.line(f"failed: {name}: {reason}")
+def _report(output: Output, files: Sequence[Progress], *, is_interrupted: bool = False) -> None:
+    """What became of the files that are done."""
+    outcomes = Counter(file.status for file in files)
+    counts: dict[str, int] = {status: outcomes[status] for status in OUTCOMES}
+
+    def show() -> None:
+        output.line(", ".join(f"{number:,} {status}" for status, number in counts.items()))
+        for file in files:
+            if file.reason is not None:
+                output.line(f"failed: {file.name}: {file.reason}")
+            for notice in file.notices:
+                output.line(f"note: {file.name}: {notice}")
+        if is_interrupted:
+            output.warn("interrupted. The same command goes on where it stopped.")
+
+    about = [
+        {"name": file.name, "status": file.status, "reason": file.reason, "notices": file.notices} for file in files
+    ]
+    output.result({**counts, "interrupted": is_interrupted, "files": about}, show)
 
 
 @app.command(
@@ -397,7 +407,38 @@ def search(
 
     hits, found = session.run(work)
     result = {"query": query, "documents": found} if by_document else {"query": query, "hits": hits}
-    session.output.result(result, lambda: show_hits(session.output, _in_place(hits), explain=explain))
+    session.output.result(result, lambda: _show_passages(session.output, _in_place(hits), explain=explain))
+
+
+def _show_passages(output: Output, hits: Sequence[Hit], *, explain: bool) -> None:
+    """Each passage under what cites it and where to open it, the best first."""
+    if not hits:
+        output.note("Nothing was found.")
+    for number, hit in enumerate(hits, start=1):
+        if number > 1:
+            output.line()
+        output.line(f"{number}. {hit.citation} - {_opened_by(hit)}", style="bold", whole=True)
+        output.line(hit.text)
+        output.line(f"[{hit.id}] score {hit.score:.2f}")
+        if explain:
+            output.line(f"= {explained(hit)}")
+
+
+def _opened_by(hit: Hit) -> str:
+    """What opens the document that a passage is from: its file, as seen from here, its URL, or else the citation."""
+    from memory_plugin.capabilities.reference_files import is_url
+
+    citation = hit.citation
+    source = (citation.source if citation else None) or ""
+    if is_url(source):
+        return source
+    if not Path(source).is_absolute():
+        return citation.uri if citation else hit.id
+    path = Path(source)
+    with suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    is_in_part = hit.metadata.get("kind") in {"operation", "webhook", "schema"} and "file" in hit.metadata
+    return f"{path.as_posix()} (in {hit.metadata['file']})" if is_in_part else path.as_posix()
 
 
 def _in_place(hits: Sequence[Hit]) -> list[Hit]:

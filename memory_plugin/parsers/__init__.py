@@ -103,6 +103,7 @@ def read(
     media_type: str | None = None,
     title: str | None = None,
     limits: ParseLimits = _DEFAULT_LIMITS,
+    parts: Mapping[str, bytes] | None = None,
 ) -> Reading:
     """The text of a document, ready to be cut into chunks.
 
@@ -110,6 +111,7 @@ def read(
     extension in `name`, then the look of the text. For Markdown, reStructuredText, code and plain
     text, the text is the file as it was written; for other formats what could be extracted.
     `title` wins over what the document calls itself; failing both it is the name of the file.
+    `parts` are the files that an API description refers to, by the paths that lead there from its folder.
 
     CPU only and safe in threads: a coroutine calls it in a worker.
 
@@ -121,7 +123,7 @@ def read(
     size = len(data) if isinstance(data, bytes) else _utf8_size(data)
     if size > limits.max_bytes:
         raise too_large(name, "bytes", limits.max_bytes)
-    extract, encoding = _extract(data, name, media_type, limits, size)
+    extract, encoding = _extract(data, name, media_type, limits, size, parts or {})
     return _reading(extract, name, title, limits, {"encoding": encoding} if encoding else {})
 
 
@@ -170,7 +172,7 @@ def _utf8_size(text: str) -> int:
 
 
 def _extract(
-    data: bytes | str, name: str, media_type: str | None, limits: ParseLimits, size: int
+    data: bytes | str, name: str, media_type: str | None, limits: ParseLimits, size: int, parts: Mapping[str, bytes]
 ) -> tuple[Extract, str | None]:
     """What the parser found, and the encoding of a text that came as bytes."""
     bare_type, charset = media_type_parts(media_type)
@@ -190,7 +192,7 @@ def _extract(
     found = found or by_look(text, bare_type)
     if found not in _AS_IT_STANDS and size > limits.max_rebuilt_bytes:
         raise too_large(name, "bytes", limits.max_rebuilt_bytes, f"a document of the kind {found!r}")
-    extract = _extract_text(text, found, name, bare_type, limits)
+    extract = _extract_text(text, found, name, bare_type, limits, parts)
     return extract, encoding if isinstance(data, bytes) else None
 
 
@@ -204,7 +206,9 @@ def _extract_binary(data: bytes, found: Format, name: str, limits: ParseLimits) 
     return parse_docx(data, name=name, limits=limits)
 
 
-def _extract_text(text: str, found: Format, name: str, media_type: str, limits: ParseLimits) -> Extract:
+def _extract_text(
+    text: str, found: Format, name: str, media_type: str, limits: ParseLimits, parts: Mapping[str, bytes]
+) -> Extract:
     if found == "markdown":
         from memory_plugin.parsers.markdown import parse_markdown
 
@@ -222,11 +226,15 @@ def _extract_text(text: str, found: Format, name: str, media_type: str, limits: 
 
         tabs = extension(name) == ".tsv" or media_type == "text/tab-separated-values"
         return parse_csv(text, name=name, limits=limits, delimiter="\t" if tabs else None)
-    if found in ("json", "jsonl", "yaml"):
-        from memory_plugin.parsers.structured import parse_json, parse_json_lines, parse_yaml
+    if found == "jsonl":
+        from memory_plugin.parsers.structured import parse_json_lines
 
-        parser = {"json": parse_json, "jsonl": parse_json_lines, "yaml": parse_yaml}[found]
-        return parser(text, name=name, limits=limits)
+        return parse_json_lines(text, name=name, limits=limits)
+    if found in ("json", "yaml"):
+        from memory_plugin.parsers.structured import parse_json, parse_yaml
+
+        parser = parse_json if found == "json" else parse_yaml
+        return parser(text, name=name, limits=limits, parts=parts)
     if found == "code":
         from memory_plugin.parsers.code import parse_code
 

@@ -1,7 +1,6 @@
 """OpenAPI 3, Swagger 2 and JSON Schema: one passage per operation and one per schema.
 
 What does not fit one passage is said shortly in it, and in full in those that follow.
-
 The extracted text is a rendering made to be searched and read: method and path, what the operation
 does, its parameters, the fields of its body and its answers, with references resolved.
 """
@@ -75,23 +74,28 @@ def is_schema(value: Any) -> bool:
     return isinstance(dialect, str) and "json-schema.org" in dialect
 
 
-def parse_openapi(root: Mapping[str, Any], *, name: str, limits: ParseLimits, lines: Lines) -> Extract:
+def parse_openapi(
+    root: Mapping[str, Any], *, name: str, limits: ParseLimits, lines: Lines, parts: Mapping[str, Any] | None = None
+) -> Extract:
     """An API description as text: an overview, then the operations in order, webhooks, and schemas.
 
     The metadata of an operation's chunks has `kind`, `method`, `path`, `operation_id` and `tags`,
-    that of a schema's `kind` and `schema`. `lines` says where they are in the file.
+    that of a schema's `kind` and `schema`, and `file` where they are in one of the `parts`. `lines` are of `root`.
     """
     writer = TextWriter(name, limits)
     info = mapping(root.get("info"))
     title = label(str(info.get("title") or name))
     _write(writer, _overview(root, title), (title,), {"kind": "overview"}, lines.get(("info",), 1))
     operations = 0
-    renderer = _Operations(root, title, lines)
-    for path, metadata, parts, line in renderer.all():
-        _write(writer, parts, path, metadata, line)
+    renderer = _Operations(root, title, lines, parts)
+    for path, metadata, texts, line in renderer.all():
+        _write(writer, texts, path, metadata, line)
         operations += "part" not in metadata
-    schemas = mapping(mapping(root.get("components")).get("schemas")) or mapping(root.get("definitions"))
-    _Schemas(writer, renderer.fields, lines).write_all(schemas, (title, "Schemas"))
+    resolve = renderer.resolver.resolve
+    named = resolve(resolve(root.get("components"))[0].get("schemas"))[0] or resolve(root.get("definitions"))[0]
+    schemas = _Schemas(writer, renderer.fields, lines)
+    schemas.write_all(named, (title, "Schemas"))
+    schemas.write_met((title, "Schemas"))
     version = str(root.get("openapi") or root.get("swagger"))
     return Extract(
         writer.text,
@@ -102,15 +106,17 @@ def parse_openapi(root: Mapping[str, Any], *, name: str, limits: ParseLimits, li
             "format": f"{'OpenAPI' if 'openapi' in root else 'Swagger'} {short(version)}",
             "api_version": short(info.get("version", "")),
             "operations": operations,
-            "schemas": len(schemas),
+            "schemas": schemas.count,
         },
     )
 
 
-def parse_schema(root: Mapping[str, Any], *, name: str, limits: ParseLimits, lines: Lines) -> Extract:
+def parse_schema(
+    root: Mapping[str, Any], *, name: str, limits: ParseLimits, lines: Lines, parts: Mapping[str, Any] | None = None
+) -> Extract:
     """A JSON Schema as text: its own fields, then each of its definitions; `lines` says where those are."""
     writer = TextWriter(name, limits)
-    schemas = _Schemas(writer, Fields(Resolver(root)), lines)
+    schemas = _Schemas(writer, Fields(Resolver(root, parts)), lines)
     title = label(str(root.get("title") or name))
     schemas.write(title, root, (title,), 1)
     definitions = {**mapping(root.get("definitions")), **mapping(root.get("$defs"))}
@@ -204,6 +210,8 @@ class _Schemas:
         self.writer = writer
         self.fields = fields
         self.lines = lines
+        self.count = 0
+        self._written: set[int] = set()
 
     def write_all(self, schemas: Mapping[str, Any], path: tuple[str, ...]) -> None:
         for key, schema in schemas.items():
@@ -211,13 +219,27 @@ class _Schemas:
             line = next((self.lines[place] for place in places if place in self.lines), None)
             self.write(key, schema, (*path, label(key)), line)
 
+    def write_met(self, path: tuple[str, ...]) -> None:
+        """Write the schemas of other files that were named so far, and those that they name, each once."""
+        met, written = self.fields.met, 0
+        while written < len(met):
+            for reference in list(islice(met, written, None)):
+                schema, name = self.fields.resolver.resolve({"$ref": reference})
+                if name and id(schema) not in self._written:
+                    self.write(name, {"$ref": reference}, (*path, label(name)), None)
+                written += 1
+
     def write(self, key: str, schema: Any, path: tuple[str, ...], line: int | None) -> None:
         """Write a schema as one chunk; one that is longer is said shortly first."""
         fields = self.fields
+        if file := fields.resolver.file_of(schema):
+            schema = fields.resolver.resolve(schema)[0]  # where it is says nothing of it
+        self._written.add(id(schema))
+        self.count += 1
         head = f"Schema {label(key)} ({fields.type_of(schema)})"
         remarks = fields.remarks(schema)
         text = "\n".join([head, *([remarks] if remarks else []), *fields.lines(schema)])
-        metadata: dict[str, Any] = {"kind": "schema", "schema": key}
+        metadata: dict[str, Any] = {"kind": "schema", "schema": key, **({"file": file} if file else {})}
         if count_tokens(text) > _ROOM:
             _write(self.writer, [short_schema(head, schema, remarks, fields, _ROOM)], path, metadata, line)
             metadata = {**metadata, **_DETAILS}
@@ -227,23 +249,28 @@ class _Schemas:
 class _Operations:
     """Renders the operations of one description."""
 
-    def __init__(self, root: Mapping[str, Any], title: str, lines: Lines) -> None:
+    def __init__(
+        self, root: Mapping[str, Any], title: str, lines: Lines, parts: Mapping[str, Any] | None = None
+    ) -> None:
         self.root = root
         self.title = title
         self.lines = lines
-        self.resolver = Resolver(root)
+        self.resolver = Resolver(root, parts)
         self.fields = Fields(self.resolver)
 
     def all(self) -> Iterator[_Rendered]:
         """Each operation in order, then each webhook."""
+        resolve, file_of = self.resolver.resolve, self.resolver.file_of
         for section, prefix in (("paths", ""), ("webhooks", "Webhook ")):
-            for path, item in mapping(self.root.get(section)).items():
-                resolved = self.resolver.resolve(item)[0]
-                for method, operation in _operations(resolved):
+            for path, item in resolve(self.root.get(section))[0].items():
+                resolved = resolve(item)[0]
+                for method, named in _operations(resolved):
+                    operation = resolve(named)[0]
+                    file = file_of(named) or file_of(item) or file_of(self.root.get(section))
                     # a path that is a reference has no methods where it stands
                     line = self.lines.get((section, path, method.lower()), self.lines.get((section, path)))
                     for place, metadata, parts in self._operation(method, path, prefix, resolved, operation):
-                        yield place, metadata, parts, line
+                        yield place, {**metadata, "file": file} if file else metadata, parts, line
 
     def _operation(
         self, method: str, path: str, prefix: str, item: Mapping[str, Any], operation: Mapping[str, Any]
@@ -409,7 +436,8 @@ class _Operations:
         lines = []
         for name, value in islice(callbacks.items(), _MAX_RESPONSES):
             for url, item in islice(self.resolver.resolve(value)[0].items(), _MAX_RESPONSES):
-                for method, operation in _operations(mapping(item)):
+                for method, named in _operations(self.resolver.resolve(item)[0]):
+                    operation = self.resolver.resolve(named)[0]
                     summary = one_line(operation.get("summary") or operation.get("description"))
                     lines.append(f"- {short(name)}: {method} {short(url)} {summary}".rstrip())
         return _listed(f"Callbacks of {head}:", lines)

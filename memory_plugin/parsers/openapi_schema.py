@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any, Literal
 from urllib.parse import unquote
+
+from memory_plugin.parsers.openapi_parts import MAX_REFERENCE
 
 # How much is said of each field: everything, the first sentence, or its name and type.
 Detail = Literal["full", "sentence", "names"]
@@ -21,7 +24,6 @@ _MAX_HOPS = 16
 _MAX_PARTS = 24  # alternatives, enum values, parts of an allOf
 _MAX_VALUE = 80
 _MAX_LINE = 4_000
-_MAX_REFERENCE = 1_000
 # Schemas visited for one rendering, and for one description before it becomes stingy.
 _STEPS = 1_000
 _STEPS_IN_ALL = 300_000
@@ -82,32 +84,53 @@ def is_true(value: Any) -> bool:
 
 
 class Resolver:
-    """Follows the local references (`#/...`) of one description."""
+    """Follows the references of one description: local ones (`#/...`), and those to its other files (`file#/...`).
 
-    def __init__(self, root: Mapping[str, Any]) -> None:
-        self._root = root
+    Args:
+        parts: the other files by the names that references have for them.
+    """
+
+    def __init__(self, root: Mapping[str, Any], parts: Mapping[str, Any] | None = None) -> None:
+        self._files: Mapping[str, Any] = {**(parts or {}), "": root}
 
     def resolve(self, node: Any) -> tuple[Mapping[str, Any], str | None]:
         """The object that a node stands for, and the name of the reference when it was one.
 
-        A reference that leads nowhere, in a circle or out of the document gives an empty object.
+        A reference that leads nowhere, in a circle or out of the files gives an empty object.
         """
+        found, references = self._follow(node)
+        return found, self._name(references[0]) if references else None
+
+    def file_of(self, node: Any) -> str | None:
+        """The other file that a node is in, where references lead there."""
+        found, references = self._follow(node)
+        if not found:
+            return None
+        return next((file for file in (each.partition("#")[0] for each in reversed(references)) if file), None)
+
+    def _follow(self, node: Any) -> tuple[Mapping[str, Any], list[str]]:
+        """What a node stands for, and the references that led there."""
         found = mapping(node)
-        name: str | None = None
-        seen: set[str] = set()
+        followed: list[str] = []
         while isinstance(reference := found.get("$ref"), str):
-            name = name or ref_name(reference)
-            if reference in seen or len(seen) >= _MAX_HOPS:
-                return {}, name
-            seen.add(reference)
+            if reference in followed or len(followed) >= _MAX_HOPS:
+                return {}, followed
+            followed.append(reference)
             found = mapping(self._lookup(reference))
-        return found, name
+        return found, followed
+
+    def _name(self, reference: str) -> str:
+        file, _, place = reference.partition("#")
+        if not file or file not in self._files:
+            return ref_name(reference)
+        return ref_name(f"#{place}") if "/" in place else short(PurePosixPath(file).stem)
 
     def _lookup(self, reference: str) -> Any:
-        if not reference.startswith("#") or len(reference) > _MAX_REFERENCE:
+        file, _, place = reference.partition("#")
+        if file not in self._files or len(reference) > MAX_REFERENCE:
             return None
-        node: Any = self._root
-        for part in reference[1:].split("/")[1:]:
+        node: Any = self._files[file]
+        for part in place.split("/")[1:]:
             key = unquote(part)
             for escape, character in _ESCAPES:
                 key = key.replace(escape, character)
@@ -121,9 +144,7 @@ class Resolver:
 def ref_name(reference: str) -> str:
     """`Refund` of `#/components/schemas/Refund`; a reference to another document stays as it is."""
     return (
-        short(unquote(reference[-_MAX_REFERENCE:].rsplit("/", 1)[-1]))
-        if reference.startswith("#")
-        else short(reference)
+        short(unquote(reference[-MAX_REFERENCE:].rsplit("/", 1)[-1])) if reference.startswith("#") else short(reference)
     )
 
 
@@ -131,7 +152,8 @@ class Fields:
     """Writes the fields of schemas as indented lines, `- name (type, required): description`."""
 
     def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
+        self.resolver = resolver
+        self.met: dict[str, None] = {}  # references to other files that schemas were named by, in order
         self._steps = self._steps_in_all = 0
         self._detail: Detail = "full"
 
@@ -156,17 +178,25 @@ class Fields:
         """A type in words: `integer (int64)`, `array of Refund`, `string or null`, `one of Card, Iban`."""
         node = mapping(schema)
         if "$ref" in node:
-            return self._resolver.resolve(node)[1] or "object"
+            return self._resolved(node)[1] or "object"
         if depth > MAX_FIELD_DEPTH:
             return "object"
         for keyword, saying in (("oneOf", "one of"), ("anyOf", "any of")):
             if choices := sequence(node.get(keyword)):
                 return f"{saying} {self._joined(choices, depth)}"
         if parts := sequence(node.get("allOf")):
-            names = [self._resolver.resolve(part)[1] for part in parts[:_MAX_PARTS]]
+            names = [self._resolved(part)[1] for part in parts[:_MAX_PARTS]]
             named = [name for name in names if name]
             return " and ".join([*named, "more"] if 0 < len(named) < len(names) else named) or "object"
         return self._simple_type(node, depth)
+
+    def _resolved(self, node: Any) -> tuple[Mapping[str, Any], str | None]:
+        """What a schema stands for; notes the reference where it leads to another file."""
+        found, name = self.resolver.resolve(node)
+        reference = mapping(node).get("$ref")
+        if found and isinstance(reference, str) and not reference.startswith("#"):
+            self.met[reference] = None
+        return found, name
 
     def _simple_type(self, node: Mapping[str, Any], depth: int) -> str:
         kind = node.get("type")
@@ -190,7 +220,7 @@ class Fields:
         if detail == "names":
             return ""
         node = mapping(schema)
-        resolved = self._resolver.resolve(node)[0]
+        resolved = self.resolver.resolve(node)[0]
         words = "" if described else one_line(node.get("description") or resolved.get("description"))
         if detail == "sentence":
             first = _FIRST_SENTENCE.match(words)
@@ -209,7 +239,7 @@ class Fields:
 
     def _walk(self, schema: Any, depth: int, seen: tuple[str, ...], follow: int) -> Iterator[str]:
         """The lines below a schema; `seen` names the references that lead here."""
-        node, name = self._resolver.resolve(schema)
+        node, name = self.resolver.resolve(schema)
         named = name is not None and depth > 0 and (name in seen or len(seen) >= follow)
         if named or depth > MAX_FIELD_DEPTH or not self._step():
             return
@@ -236,7 +266,7 @@ class Fields:
 
     def _inner(self, value: Any) -> Any:
         """What a field's own fields are in: the field, or the elements of a list."""
-        return self._resolver.resolve(value)[0].get("items", value)
+        return self.resolver.resolve(value)[0].get("items", value)
 
     def _properties(
         self, node: Mapping[str, Any], seen: tuple[str, ...], required: set[str], nesting: int
@@ -245,7 +275,7 @@ class Fields:
         required.update(item for item in sequence(node.get("required")) if isinstance(item, str))
         parts = [
             (part, name)
-            for part, name in map(self._resolver.resolve, sequence(node.get("allOf"))[:_MAX_PARTS])
+            for part, name in map(self.resolver.resolve, sequence(node.get("allOf"))[:_MAX_PARTS])
             if name is None or name not in seen
         ]
         for part, _ in parts:

@@ -6,20 +6,28 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from memory_plugin.errors import DocumentError
 from memory_plugin.parsers.base import Extract, ParseLimits, TextWriter, label, too_deep, too_large
 from memory_plugin.parsers.code import parse_code
+from memory_plugin.parsers.decoding import decode
+from memory_plugin.parsers.detect import extension
 from memory_plugin.parsers.json_places import Lines, member_lines, record_lines
+
+Parts = Mapping[str, bytes]
+_NO_PARTS: Parts = MappingProxyType({})
 
 MAX_DEPTH = 100
 _YAML_API = re.compile(r"^[\"']?(?:openapi|swagger|\$schema)[\"']?[ \t]*:", re.MULTILINE)
 _INDENT = "  "
 
 
-def parse_json(text: str, *, name: str, limits: ParseLimits) -> Extract:
+def parse_json(text: str, *, name: str, limits: ParseLimits, parts: Parts = _NO_PARTS) -> Extract:
     """A JSON file: an OpenAPI or Swagger description, a JSON Schema, or any other data.
+
+    `parts` are the files that a description refers to, by the paths that lead to them from its folder.
 
     Raises:
         DocumentError: not JSON, or nested deeper than 100 levels.
@@ -27,12 +35,14 @@ def parse_json(text: str, *, name: str, limits: ParseLimits) -> Extract:
     """
     _check_values(text, name, limits, ",[{")
     value = load_json(text, name)
-    api = _parse_api(value, name, limits, lambda: member_lines(text))
+    api = _parse_api(value, name, limits, lambda: member_lines(text), parts)
     return api or _parse_outline(value, text, name, limits)
 
 
-def parse_yaml(text: str, *, name: str, limits: ParseLimits) -> Extract:
+def parse_yaml(text: str, *, name: str, limits: ParseLimits, parts: Parts = _NO_PARTS) -> Extract:
     """A YAML file: an API description or a schema, or else the source as it stands, comments and all.
+
+    `parts` are as in `parse_json`.
 
     Raises:
         DocumentError: an API description that isn't valid YAML.
@@ -43,7 +53,7 @@ def parse_yaml(text: str, *, name: str, limits: ParseLimits) -> Extract:
 
         _check_values(text, name, limits, ",[{\n")
         value, lines = load_yaml(text, name, MAX_DEPTH)
-        extract = _parse_api(value, name, limits, lambda: lines)
+        extract = _parse_api(value, name, limits, lambda: lines, parts)
         if extract is not None:
             return extract
     return parse_code(text, "yaml")
@@ -84,14 +94,29 @@ def load_json(text: str, name: str, line: int | None = None) -> Any:
         raise too_deep(name, MAX_DEPTH) from error
 
 
-def _parse_api(value: Any, name: str, limits: ParseLimits, lines: Callable[[], Lines]) -> Extract | None:
+def _parse_api(value: Any, name: str, limits: ParseLimits, lines: Callable[[], Lines], parts: Parts) -> Extract | None:
     from memory_plugin.parsers.openapi import is_openapi, is_schema, parse_openapi, parse_schema
+    from memory_plugin.parsers.openapi_parts import load_parts
 
-    if is_openapi(value):
-        return parse_openapi(value, name=name, limits=limits, lines=lines())
-    if is_schema(value):
-        return parse_schema(value, name=name, limits=limits, lines=lines())
-    return None
+    parse = parse_openapi if is_openapi(value) else parse_schema if is_schema(value) else None
+    if parse is None:
+        return None
+    room = limits.max_values
+
+    def load(data: bytes, file: str) -> Any:
+        nonlocal room
+        text = decode(data, name=file, charset=None)[0]
+        room -= sum(map(text.count, ",[{\n"))
+        if room < 0:
+            raise too_large(name, "values", limits.max_values, "a description with all its files")
+        if extension(file) == ".json":
+            return load_json(text, file)
+        from memory_plugin.parsers.yaml_events import load_yaml
+
+        return load_yaml(text, file, MAX_DEPTH)[0]
+
+    values = load_parts(parts, value, name, load)
+    return parse(value, name=name, limits=limits, lines=lines(), parts=values)
 
 
 def _parse_outline(value: Any, text: str, name: str, limits: ParseLimits) -> Extract:
