@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from memory_plugin.capabilities.memory_filters import filter_condition, prefix_condition
+from memory_plugin.capabilities.memory_values import memory_of
 from memory_plugin.capabilities.passages import CANDIDATES, MEMORY, MESSAGE, REFERENCE, Scope
 from memory_plugin.errors import EmbeddingError, InvalidInputError
 from memory_plugin.ranking import Reranker, Scored, Weights, fuse, reranked
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from memory_plugin.capabilities.memories import Memories
     from memory_plugin.capabilities.passages import Passages
     from memory_plugin.capabilities.references import ReferenceRow, References
+    from memory_plugin.db.database import Record
 
 KINDS: Final = (MEMORY, MESSAGE, REFERENCE)
 KIND_NUMBERS: Final[Mapping[str, int]] = {"memory": MEMORY, "message": MESSAGE, "reference": REFERENCE}
@@ -41,6 +43,9 @@ KIND_NUMBERS: Final[Mapping[str, int]] = {"memory": MEMORY, "message": MESSAGE, 
 
 SPARE: Final = 4
 """Hits that are read beyond those asked for, in case some fall out."""
+
+SOME: Final = 8
+"""Those that are read at first beyond twice as many as asked for, at the most."""
 
 
 class Recall:
@@ -97,16 +102,18 @@ class Recall:
         if not text.strip() or size == 0 or not numbers:
             return Hits()
         chosen = weights or self._weights
-        search = Search(self._passages, text, numbers, scope, conditions, max(CANDIDATES, 2 * size))
+        wanted = size if rerank is None else max(size, DEPTH)
+        search = Search(
+            self._passages, text, numbers, scope, conditions, max(CANDIDATES, 2 * size),
+            facts=2 * wanted + SOME, weights=chosen,
+        )  # fmt: skip
         candidates = await search.run()
         self.embedding_error = search.embedding_error
-        question, words_only = search.question, search.words_only
-        ranked = [each for each in fuse(candidates, chosen, question) if each.score > 0]
-        wanted = size if rerank is None else max(size, DEPTH)
-        hits = await self._hits(ranked, wanted, scope.as_of, chosen, explain=explain)
+        ranked = [each for each in fuse(candidates, chosen, search.question) if each.score > 0]
+        hits = await self._hits(ranked, wanted, _Found(scope.as_of, chosen, explain=explain), search.facts)
         if rerank is not None:
             hits = (await reranked(rerank, text, hits))[:size]
-        return Hits(hits, words_only=words_only)
+        return Hits(hits, words_only=search.words_only)
 
     def _conditions(
         self,
@@ -140,15 +147,14 @@ class Recall:
         return {kind: condition for kind, condition in conditions.items() if kind in kinds}
 
     async def _hits(
-        self, ranked: Sequence[Scored], size: int, as_of: datetime | None, weights: Weights, *, explain: bool
+        self, ranked: Sequence[Scored], size: int, hits: _Found, facts: Mapping[UUID, Record]
     ) -> list[Hit]:
         """The first `size` with everything a person wants to know about them.
 
         More are read than asked for: what expired, or repeats a message, falls out here, and importance, which only
-        the rows know, changes the order.
+        the rows know, changes the order. The rows of `facts` are known already.
         """
-        hits = _Found(as_of, weights, explain=explain)
-        start, end = 0, _first_read(ranked, size, weights)
+        start, end = 0, hits.first_read(ranked, size)
         while len(hits) < size and start < len(ranked):
             some = ranked[start:end]
             ids = {kind: [each.candidate.id for each in some if each.candidate.kind == kind] for kind in KINDS}
@@ -157,24 +163,17 @@ class Recall:
                 for each in some
                 if each.candidate.kind == MESSAGE
             ]
+            unread = [id for id in ids[MEMORY] if id not in facts]
             memories, messages, references = await _together(
-                partial(self._memories.hydrate, ids[MEMORY]) if ids[MEMORY] else None,
+                partial(self._memories.hydrate, unread) if unread else None,
                 partial(self._conversations.hydrate, places) if places else None,
                 partial(self._references.hydrate, ids[REFERENCE]) if ids[REFERENCE] else None,
             )
+            memories |= {id: memory_of(facts[id]) for id in ids[MEMORY] if id in facts}
             for each in some:
                 hits.add(each, memories, messages, references)
             start, end = end, end + size
         return hits.best(size)
-
-
-def _first_read(ranked: Sequence[Scored], size: int, weights: Weights) -> int:
-    """How many to read at first: a few more than asked for, and those that importance may bring among them."""
-    least = ranked[size - 1].score - abs(weights.importance) if len(ranked) > size else 0.0
-    end = min(size + SPARE, len(ranked))
-    while end < min(2 * size + 8, len(ranked)) and ranked[end].score > least:
-        end += 1
-    return end
 
 
 class _Found:
@@ -189,6 +188,14 @@ class _Found:
 
     def __len__(self) -> int:
         return len(self._hits)
+
+    def first_read(self, ranked: Sequence[Scored], size: int) -> int:
+        """How many to read at first: a few more than asked for, and those that importance may bring among them."""
+        least = ranked[size - 1].score - abs(self._weights.importance) if len(ranked) > size else 0.0
+        end = min(size + SPARE, len(ranked))
+        while end < min(2 * size + SOME, len(ranked)) and ranked[end].score > least:
+            end += 1
+        return end
 
     def add(
         self,

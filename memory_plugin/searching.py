@@ -12,19 +12,24 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from memory_plugin.capabilities.passages import MESSAGE, Scope, Wanted
+from memory_plugin.capabilities.passages import MEMORY, MESSAGE, Scope, Wanted
 from memory_plugin.embedding.names import strip_names
 from memory_plugin.errors import EmbeddingError
-from memory_plugin.ranking import read_question
+from memory_plugin.ranking import Weights, read_question
 from memory_plugin.ranking.periods import periods_of
 from memory_plugin.ranking.question import TIME_WORDS, possible_names
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from memory_plugin.capabilities.passages import Candidate, Passages, Reading
     from memory_plugin.capabilities.vectors import QueryVector
+    from memory_plugin.db.database import Record
 
 SURROUNDINGS: Final = 2
 """Messages before and after a nominated one that are looked at with it."""
+
+_EVEN: Final = Weights()
 
 
 class Search:
@@ -35,9 +40,12 @@ class Search:
         kinds: MEMORY, MESSAGE, REFERENCE.
         conditions: what else passages of a kind must fulfil, as `Passages.search` takes it.
         limit: how many each list of each kind nominates.
+        facts: how many rows of memories may come with the candidates, the best by words and meaning as `weights`
+            has them.
 
     Attributes:
         question: its cues, once `run` has read it.
+        facts: the rows that came with the candidates, by their ids.
         words_only: why meaning had no part in it, or None.
         embedding_error: why the question could not be embedded, or None.
     """
@@ -50,13 +58,24 @@ class Search:
         scope: Scope,
         conditions: Mapping[int, tuple[str, list[Any]]],
         limit: int,
+        *,
+        facts: int = 0,
+        weights: Weights = _EVEN,
     ) -> None:
         self._passages = passages
         self._text = text
         self._kinds = kinds
         self._scope = scope
         self._conditions = dict(conditions)
-        self._wanted = Wanted(None, limit, SURROUNDINGS if MESSAGE in kinds else 0)
+        self._wanted = Wanted(
+            None,
+            limit,
+            SURROUNDINGS if MESSAGE in kinds else 0,
+            facts=facts if MEMORY in kinds else 0,
+            of_words=weights.words,
+            of_meaning=weights.meaning,
+        )
+        self.facts: Mapping[UUID, Record] = {}
         self.question = read_question(text)
         self.words_only: str | None = None
         self.embedding_error: EmbeddingError | None = None
@@ -72,14 +91,14 @@ class Search:
         plain = await self._understand(reading)
         if not is_quick or plain != self._text:
             await self._embed(plain)
-        found = reading.candidates
+        found, self.facts = reading.candidates, reading.facts
         if found is None and not self._conditions and reading.is_of_few:
             # who speaks is known now, and the question embedded without them
             names = {*reading.speakers.keys(), *reading.speakers.values()}
             again = await self._passages.read(
                 self._text, self._kinds, scope=self._scope, names=names, wanted=self._wanted
             )
-            found = again.candidates
+            found, self.facts = again.candidates, again.facts
         return await self._by_lists(reading) if found is None else found
 
     async def _read(self, is_at_once: bool) -> Reading:

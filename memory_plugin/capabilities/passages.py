@@ -14,9 +14,8 @@ product; candidates come from a GIN index on the same lexemes with OR between th
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -38,7 +37,7 @@ from memory_plugin.capabilities.passage_search import (
     Term,
 )
 from memory_plugin.capabilities.vectors import QueryVector, Vectors, model_id
-from memory_plugin.db.database import Database, Repeat
+from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.db.joined import apart
 from memory_plugin.db.translation import takes_no_writes
 from memory_plugin.errors import DatabaseError
@@ -79,6 +78,7 @@ class Reading:
         sizes: how many passages there are, by kind.
         terms: the lexemes of the question, for each kind.
         candidates: what a search for it nominates; None where that was not asked for or takes another statement.
+        facts: rows of memories among them, by their ids: of those that seem best.
     """
 
     is_pending: bool
@@ -87,6 +87,7 @@ class Reading:
     sizes: dict[int, int]
     terms: Sequence[Term]
     candidates: list[Candidate] | None = None
+    facts: Mapping[UUID, Record] = field(default_factory=dict)
 
     @property
     def is_of_few(self) -> bool:
@@ -96,12 +97,19 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The candidates that a reading gives where it can, see `Passages.search`."""
+    """The candidates that a reading gives where it can, see `Passages.search`.
+
+    Attributes:
+        facts: so many rows of memories come with them: the best by the two weights.
+    """
 
     vector: QueryVector | None
     limit: int = CANDIDATES
     surroundings: int = 0
     time_words: str | None = None
+    facts: int = 0
+    of_words: float = 1.0
+    of_meaning: float = 1.0
 
 
 _NOTHING = Wanted(None, 0)
@@ -116,10 +124,15 @@ class Backlog:
 
 
 _READ = """
-SELECT * FROM {s}.found_at_once($1, $2::text[], $3::text, $4::smallint[], $5::text[], $6::text[], $7::float8,
+SELECT * FROM {s}.found_with_facts($1, $2::text[], $3::text, $4::smallint[], $5::text[], $6::text[], $7::float8,
     $8::text::integer, $9::text::halfvec, $10::text::integer, $11::text::integer, $12::text, $13::text,
-    $14::timestamptz, $15::timestamptz, $16::timestamptz, $17::text::integer, $18::text::integer, $19::text::sparsevec)
+    $14::timestamptz, $15::timestamptz, $16::timestamptz, $17::text::integer, $18::text::integer, $19::text::sparsevec,
+    $20::text::integer, $21::float8, $22::float8)
 """
+
+_OF_CANDIDATE = slice(1, 1 + len(Candidate._fields))
+"""The columns of a candidate in what it gives."""
+
 
 FEW = 3_000
 """Passages of a tenant up to which a search measures all of them in one pass, without asking indexes for the best."""
@@ -337,6 +350,9 @@ class Passages:
             str(wanted.surroundings),
             str(NEARBY),
             wanted.time_words or None,
+            str(wanted.facts),
+            float(wanted.of_words),
+            float(wanted.of_meaning),
             repeat=Repeat.READ,
         )
         known = orjson.loads(header[0])
@@ -352,7 +368,8 @@ class Passages:
             speakers=known["speakers"] or {},
             sizes=sizes,
             terms=terms,
-            candidates=[Candidate(*islice(row, 1, None)) for row in rows] if at_once else None,
+            candidates=[Candidate._make(row[_OF_CANDIDATE]) for row in rows] if at_once else None,
+            facts={row["id"]: row for row in rows if row["item_id"] is not None},
         )
 
     async def query_terms(self, words: str, kinds: Sequence[int], names: Iterable[str] = ()) -> Sequence[Term]:
