@@ -10,6 +10,7 @@ from mcp.server import MCPServer
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
+from mcp.server.stdio import stdio_server
 from mcp.types import INVALID_PARAMS, GetPromptResult, Icon, InputRequiredResult, RequestParams
 from mcp.types import Resource as ListedResource
 from pydantic import AnyUrl
@@ -44,6 +45,15 @@ class MemoryServer(MCPServer[CoreAccess]):
     ) -> None:
         """Answer a method that the library offers no decorator for, or one that does not know who asks."""
         self._lowlevel_server.add_request_handler(method, params, handler)
+
+    async def run_over(self, incoming: Any, outgoing: Any) -> None:
+        """Serve over lines of text: an asynchronous iterator of them, and what has `write` and `flush`.
+
+        The library's own way over standard input and output, `run_stdio_async`, hands each line to worker threads.
+        """
+        async with stdio_server(incoming, outgoing) as (reading, writing):
+            server = self._lowlevel_server
+            await server.run(reading, writing, server.create_initialization_options())
 
     async def list_resources(self) -> list[ListedResource]:
         """All resources with an address of their own."""

@@ -146,9 +146,7 @@ class Recall:
             conditions[REFERENCE] = _exists("documents m", "m.id = p.document_id", reference.condition())
         return {kind: condition for kind, condition in conditions.items() if kind in kinds}
 
-    async def _hits(
-        self, ranked: Sequence[Scored], size: int, hits: _Found, facts: Mapping[UUID, Record]
-    ) -> list[Hit]:
+    async def _hits(self, ranked: Sequence[Scored], size: int, hits: _Found, facts: Mapping[UUID, Record]) -> list[Hit]:
         """The first `size` with everything a person wants to know about them.
 
         More are read than asked for: what expired, or repeats a message, falls out here, and importance, which only

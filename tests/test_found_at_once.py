@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import pytest
 
 from memory_plugin.capabilities import passages as passages_module
+from memory_plugin.capabilities.memory_values import memory_of
 from memory_plugin.capabilities.passages import MEMORY, MESSAGE, REFERENCE, Candidate, Scope, Wanted
 from memory_plugin.core import MemoryCore
+from memory_plugin.ranking import Weights, fuse
 
 START = datetime(2026, 3, 1, 9, tzinfo=UTC)
 ANIMALS = ("walrus", "otter", "heron", "badger", "lynx")
@@ -75,7 +78,7 @@ async def test_it_gives_what_the_lists_nominate(filled: MemoryCore, scope: Scope
         reading = await passages.read(question, KINDS, scope=scope, wanted=wanted)
         lists = await passages.search(
             words=question, vector=vector, kinds=KINDS, scope=scope, limit=limit, surroundings=surroundings,
-            time_words=times, reading=reading,
+            time_words=times,
         )  # fmt: skip
         assert reading.candidates is not None
         assert by_id(reading.candidates) == by_id(lists)
@@ -107,3 +110,52 @@ async def test_it_leaves_a_question_to_the_lists_where_there_are_many(
     reading = await filled.passages.read("walrus", KINDS, wanted=Wanted(None, 50))
     assert reading.terms
     assert reading.candidates is None
+
+
+async def test_the_rows_of_the_best_facts_come_with_the_candidates(filled: MemoryCore) -> None:
+    """As many as are asked for, by the weights that are given, as if they were read by their ids."""
+    passages = filled.passages
+    vector = await passages.embed_query("walrus and otter")
+    for of_words, of_meaning in ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5)):
+        wanted = Wanted(vector, 50, 2, facts=6, of_words=of_words, of_meaning=of_meaning)
+        reading = await passages.read("walrus and otter", KINDS, wanted=wanted)
+        facts = [each for each in reading.candidates or [] if each.kind == MEMORY]
+        weights = Weights(words=of_words, meaning=of_meaning)
+        best = [each.candidate.id for each in fuse(facts, weights)][:6]
+        # equal scores may be cut in any order
+        least = min(each.score for each in fuse(facts, weights) if each.candidate.id in best)
+        scores = {each.candidate.id: each.score for each in fuse(facts, weights)}
+        assert len(reading.facts) == 6 < len(facts)
+        assert all(scores[id] >= least - 1e-9 for id in reading.facts)
+        read = await filled.memories.hydrate(list(reading.facts))
+        assert {id: memory_of(row) for id, row in reading.facts.items()} == read
+
+
+async def test_an_expired_fact_does_not_come_with_its_passage(filled: MemoryCore) -> None:
+    await filled.database.execute("UPDATE memory.memories SET expires_at = now() - interval '1 second'")
+    reading = await filled.passages.read("walrus", KINDS, wanted=Wanted(None, 50, facts=50))
+    assert any(each.kind == MEMORY for each in reading.candidates or [])
+    assert not reading.facts
+    assert not await filled.recall("walrus", kinds=["memory"])
+
+
+@pytest.mark.parametrize("come_along", [0, 3], ids=["none", "some"])
+async def test_a_recall_answers_the_same_with_facts_that_come_along_and_without(
+    filled: MemoryCore, monkeypatch: pytest.MonkeyPatch, come_along: int
+) -> None:
+    """What did not come along is read by its ids."""
+    for place, memory in enumerate((await filled.memories.list(limit=20)).items):
+        await filled.database.execute(
+            "UPDATE memory.memories SET importance = $2 WHERE item_id = $1", memory.id, place % 5 / 4
+        )
+    asked = [("walrus in May", {}), ("otter", {"kinds": ["memory"], "limit": 2}), ("heron", {"explain": True})]
+    answers = [await filled.recall(question, **how) for question, how in asked]  # type: ignore[arg-type]
+    read = filled.passages.read
+
+    async def fewer(*arguments: Any, **named: Any) -> Any:
+        reading = await read(*arguments, **named)
+        assert reading.facts
+        return dataclasses.replace(reading, facts=dict(islice(reading.facts.items(), come_along)))
+
+    monkeypatch.setattr(filled.passages, "read", fewer)
+    assert [await filled.recall(question, **how) for question, how in asked] == answers  # type: ignore[arg-type]

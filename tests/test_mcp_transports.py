@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import itertools
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from mcp_server.stdio import EndableInput
+from mcp_server.wire import Incoming, Outgoing
 
 ROOT = Path(__file__).parent.parent
 ERAS = {"auto": "2026-07-28", "legacy": "2025-11-25"}
@@ -212,15 +216,105 @@ def test_a_client_that_stopped_reading_is_no_crash(database_url: str) -> None:
         assert server.stderr.read() == ""
 
 
-def test_a_signal_that_comes_when_all_is_over_is_no_error() -> None:
+@contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
     reading, writing = os.pipe()
-    source = EndableInput(reading)
-    source.end()
-    assert source.read(1) == b""
-    source.release()
-    source.end()
-    os.close(reading)
-    os.close(writing)
+    try:
+        yield reading, writing
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+async def test_a_signal_that_comes_when_all_is_over_is_no_error() -> None:
+    with pipe() as (reading, _):
+        source = Incoming(reading)
+        source.end()
+        assert [line async for line in source] == []
+        source.end()
+
+
+async def test_a_signal_ends_an_input_that_is_waited_for() -> None:
+    with pipe() as (reading, writing):
+        source = Incoming(reading)
+        os.write(writing, b"first\nunfin")
+        assert await anext(source) == "first\n"
+        asyncio.get_running_loop().call_later(0.05, source.end)
+        assert await anext(source) == "unfin"
+        with pytest.raises(StopAsyncIteration):
+            await anext(source)
+
+
+@given(
+    texts=st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"])), max_size=6),
+    cuts=st.lists(st.integers(1, 9), min_size=1, max_size=20),
+)
+async def test_lines_are_whole_however_they_come(texts: list[str], cuts: list[int]) -> None:
+    """Also where a piece ends within a character, and where the last line has no end."""
+    data = "\n".join(texts).encode()
+    with pipe() as (reading, writing):
+        source = Incoming(reading)
+        got = asyncio.create_task(_all_of(source))
+        for size in itertools.cycle(cuts):
+            os.write(writing, data[:size])
+            data = data[size:]
+            await asyncio.sleep(0)
+            if not data:
+                break
+        os.close(os.dup(writing))
+        source_end = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(source_end, writing)  # the writer goes
+        os.close(source_end)
+        assert (await got) == "\n".join(texts)
+
+
+async def _all_of(source: Incoming) -> str:
+    return "".join([line async for line in source])
+
+
+async def test_a_file_is_read_like_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "lines").write_bytes(b"one\ntwo\xff\n")
+    with (tmp_path / "lines").open("rb") as file:
+        assert [line async for line in Incoming(file.fileno())] == ["one\n", "two\ufffd\n"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+async def test_an_answer_larger_than_what_fits_waits_without_holding_the_others_up(kind: str) -> None:
+    """The descriptor stays blocking: whoever shares it would not expect anything else."""
+    ends = os.pipe() if kind == "pipe" else tuple(end.detach() for end in socket.socketpair())
+    reading, writing = ends
+    with closing(Outgoing(writing)) as outgoing:
+        try:
+            await outgoing.write("small\n")
+            assert os.read(reading, 100) == b"small\n"
+            writing_all = asyncio.create_task(outgoing.write("x" * 3_000_000 + "\n"))
+            await asyncio.sleep(0.05)
+            assert not writing_all.done()
+            assert os.get_blocking(writing)
+            taken = b""
+            while not taken.endswith(b"\n"):
+                taken += await asyncio.to_thread(os.read, reading, 1 << 20)
+            await writing_all
+            assert len(taken) == 3_000_001
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+
+async def test_answers_come_in_their_order_while_nobody_reads() -> None:
+    with pipe() as (reading, writing), closing(Outgoing(writing)) as outgoing:
+        sent = "".join(f"{number:09}\n" for number in range(20_000))
+
+        async def write() -> None:
+            for start in range(0, len(sent), 10_000):
+                await outgoing.write(sent[start : start + 10_000])
+
+        task = asyncio.create_task(write())
+        got = b""
+        while len(got) < len(sent):
+            got += await asyncio.to_thread(os.read, reading, 4096)
+        await task
+        assert got.decode() == sent
 
 
 def test_a_closed_standard_input_is_told() -> None:
