@@ -604,6 +604,32 @@ class TestReferences:
             assert err == "Warning: interrupted. The same command goes on where it stopped.\n"
         assert cli("references", "add", str(handbook.parent)).out == "0 added, 1 updated, 1 unchanged, 0 failed\n"
 
+    def test_documents_whose_files_left_a_folder_are_named_and_removed_on_demand(
+        self, cli: Run, handbook: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        jam = handbook.with_name("jam.md")
+        jam.write_text("Jam keeps a year.")
+        elsewhere = tmp_path_factory.mktemp("elsewhere") / "tea.md"
+        elsewhere.write_text("Tea.")
+        folder = str(handbook.parent)
+        cli("references", "add", folder, str(elsewhere))
+        cli("references", "add", str(jam), "--collection", "other")
+        jam.unlink()
+        elsewhere.unlink()
+        assert "missing" not in cli("references", "add", str(handbook)).out
+        told = cli("references", "add", folder, COLUMNS="1000").out.splitlines()
+        assert told == [
+            "0 added, 0 updated, 1 unchanged, 0 failed",
+            f"note: 1 stored file not in the folder any more, --remove-missing removes them: {jam.as_posix()}",
+        ]
+        removed = cli("--json", "references", "add", folder, "--remove-missing").json
+        assert (removed["removed"], removed["missing"]) == (1, [jam.as_posix()])
+        assert cli("references", "search", "jam", "--collection", "default").err == "Nothing was found.\n"
+        assert len(cli("--json", "references", "list").json["documents"]) == 3
+        handbook.unlink()
+        empty = cli("--json", "references", "add", folder, "--remove-missing").json
+        assert (empty["removed"], empty["failed"]) == (0, 1), "an empty folder may be a disk that is not there"
+
     def test_versions_are_listed_shown_by_their_address_and_pruned(self, cli: Run, handbook: Path) -> None:
         cli("references", "add", str(handbook))
         handbook.write_text("# Handbook\n\nThe warranty lasts three years.\n")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Iterable
+from pathlib import Path
 from uuid import UUID
 
-from memory_plugin.capabilities.reference_reader import ReferenceAccess, as_uuid, no_document
+from memory_plugin.capabilities.reference_files import PathLike, path_text
+from memory_plugin.capabilities.reference_reader import DOCUMENT, ReferenceAccess, as_uuid, document_of, no_document
 from memory_plugin.capabilities.reference_writer import again_on_deadlock
-from memory_plugin.db.database import Connection, Database, Record
+from memory_plugin.db.database import Connection, Database, Record, Repeat
 from memory_plugin.errors import InvalidInputError
+from memory_plugin.types import Document
 from memory_plugin.validation import identifier, positive_limit
 
 # Writers lock the row of their document: with it locked in an earlier statement, the one that
@@ -74,6 +80,17 @@ SELECT (SELECT count(*) FROM old) AS document_versions, (SELECT count(*) FROM pl
        (SELECT count(*) FROM chunks) AS chunks
 """
 
+_BELOW = """
+SELECT d.id, d.source FROM {s}.documents d
+WHERE d.tenant_id = $1 AND d.collection = $2 AND coalesce(d.user_id, '') = coalesce($3, '')
+  AND EXISTS (SELECT FROM unnest($4::text[]) AS folder WHERE starts_with(d.source, folder))
+ORDER BY d.source
+"""
+
+_MISSING = f"""{DOCUMENT}
+WHERE d.tenant_id = $1 AND d.id = ANY ($2::text[]::uuid[]) ORDER BY d.source
+"""
+
 
 class ReferenceRemover(ReferenceAccess):
     """Erases documents; who names a user erases that user's own only."""
@@ -84,6 +101,33 @@ class ReferenceRemover(ReferenceAccess):
         self._unqueue = database.sql(_UNQUEUE)
         self._remove = database.sql(_REMOVE)
         self._prune = database.sql(_PRUNE)
+        self._below = database.sql(_BELOW)
+        self._missing = database.sql(_MISSING)
+
+    async def missing(
+        self, folders: Iterable[PathLike] | PathLike, *, collection: str = "default", user_id: str | None = None
+    ) -> list[Document]:
+        """The documents of files below these folders that are not there any more, by their paths.
+
+        They were added from there, or under such a source, and are found until they are removed. A file
+        that merely cannot be looked at is not missing.
+
+        Raises:
+            InvalidInputError: an argument that names nothing.
+        """
+        named = [folders] if isinstance(folders, str | os.PathLike) else list(folders)
+        prefixes = await asyncio.to_thread(_prefixes, named)
+        rows = await self._database.fetch(
+            self._below,
+            self._tenant,
+            identifier(collection, "collection"),
+            self._user(user_id),
+            prefixes,
+            repeat=Repeat.READ,
+        )
+        gone = await asyncio.to_thread(lambda: [str(row["id"]) for row in rows if _is_gone(row["source"])])
+        found = await self._database.fetch(self._missing, self._tenant, gone, repeat=Repeat.READ) if gone else []
+        return [document_of(row) for row in found]
 
     async def remove(self, document_id: UUID | str, *, user_id: str | None = None) -> dict[str, int]:
         """Erase a document with all versions and its place in the search; rows erased, by table.
@@ -144,6 +188,27 @@ class ReferenceRemover(ReferenceAccess):
         if document_id is not None and not rows:
             raise no_document(document_id)
         return [row["id"] for row in rows]
+
+
+def _prefixes(folders: Iterable[PathLike]) -> list[str]:
+    """What the sources of the files below each folder begin with."""
+    try:
+        return [f"{path_text(Path(folder).expanduser().resolve()).rstrip('/')}/" for folder in folders]
+    except (OSError, ValueError, RuntimeError, TypeError) as error:  # as paths of files are refused
+        raise InvalidInputError(f"A folder cannot be looked at: {error}.") from error
+
+
+def _is_gone(source: str) -> bool:
+    """Whether there is no such file; a name that could not be stored as it was says nothing."""
+    if "\\" in source:
+        return False
+    try:
+        os.stat(source)  # noqa: PTH116 - tells why not, which Path.exists does not always
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _counts(row: Record | None) -> dict[str, int]:

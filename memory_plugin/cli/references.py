@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,15 +14,14 @@ import typer
 from memory_plugin.cli import options
 from memory_plugin.cli.facts import CATCH_UP_TIMEOUT, explained
 from memory_plugin.cli.options import examples
-from memory_plugin.cli.output import Column, Output, clipped, counted, visible, when
+from memory_plugin.cli.output import Column, Output, counted, when
+from memory_plugin.cli.reference_adding import Adding, processes, progress
 from memory_plugin.cli.session import UsageError, session_of
 from memory_plugin.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from memory_plugin.capabilities.reference_reader import StoredChunk
-    from memory_plugin.capabilities.references import DocumentVersion, FoundDocument, Outcome, Progress
+    from memory_plugin.capabilities.references import DocumentVersion, FoundDocument
     from memory_plugin.core import MemoryCore
     from memory_plugin.types import Document, Hit, Page
 
@@ -35,10 +33,7 @@ app = typer.Typer(
 )
 
 CITATION = "memory://"
-OUTCOMES: tuple[Outcome, ...] = ("added", "updated", "unchanged", "failed")
 MAX_JOBS = 4
-ENOUGH_FILES = 50
-"""Files for which processes are started: each takes about a second to start."""
 
 DocumentId = Annotated[str, typer.Argument(metavar="ID", help="Id of the document, as `references list` names it.")]
 
@@ -66,6 +61,9 @@ def add(
         list[str] | None,
         typer.Option("--metadata", metavar="NAME=VALUE", help="About each of them, to search by; may be repeated."),
     ] = None,
+    remove_missing: Annotated[
+        bool, typer.Option("--remove-missing", help="Remove documents whose files left the folders.")
+    ] = False,
 ) -> None:
     """Store documents, or the next version of those that changed.
 
@@ -74,12 +72,12 @@ def add(
     the others are stored all the same, and the exit code is 1. URLs need MEMORY_REFERENCE_URLS.
     """
     session = session_of(context)
-    files: list[Progress] = []
+    adding = Adding()
     about = options.metadata(metadata)
     workers = min(jobs or os.cpu_count() or 1, MAX_JOBS if jobs is None else jobs)
 
     async def work(core: MemoryCore) -> None:
-        with _progress(session.output, files) as on_progress, _processes(paths, workers) as executor:
+        with progress(session.output, adding.files) as on_progress, processes(paths, workers) as executor:
             await core.references.add_many(
                 paths,
                 collection=collection,
@@ -89,69 +87,17 @@ def add(
                 concurrency=max(workers, 2),
                 executor=executor,
             )
+        await adding.look_for_missing(core, paths, collection=collection, user_id=user, remove=remove_missing)
         await session.index(core, seconds=None, doing="Indexing")
 
     try:
         session.run(work)
     except KeyboardInterrupt:
-        _report(session.output, files, is_interrupted=True)
+        adding.show(session.output, is_interrupted=True)
         raise
-    _report(session.output, files)
-    if any(file.status == "failed" for file in files):
+    adding.show(session.output)
+    if adding.has_failed:
         raise typer.Exit(1)
-
-
-def _processes(paths: Sequence[str], workers: int) -> AbstractContextManager[Executor | None]:
-    """Processes to read files in, where there are enough files for their start to pay; else none."""
-    from memory_plugin.capabilities.reference_files import find_files
-    from memory_plugin.parsers import EXTENSIONS
-
-    if workers == 1 or len(find_files(paths, EXTENSIONS).files) < ENOUGH_FILES:
-        return nullcontext()
-    from memory_plugin.cli.processes import reading_processes
-
-    return reading_processes(workers)
-
-
-@contextmanager
-def _progress(output: Output, files: list[Progress]) -> Iterator[Callable[[Progress], None]]:
-    """Notes each file that is done in `files`, and shows a bar where a person watches."""
-    if not output.shows_progress:
-        yield files.append
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), MofNCompleteColumn()
-    with Bar(*columns, console=output.aside, transient=True) as bar:
-        task = bar.add_task("Reading", total=None)
-
-        def on_progress(file: Progress) -> None:
-            files.append(file)
-            bar.update(task, total=file.total, completed=file.done, description=clipped(visible(file.name), 40))
-
-        yield on_progress
-
-
-def _report(output: Output, files: Sequence[Progress], *, is_interrupted: bool = False) -> None:
-    """What became of the files that are done."""
-    outcomes = Counter(file.status for file in files)
-    counts: dict[str, int] = {status: outcomes[status] for status in OUTCOMES}
-
-    def show() -> None:
-        output.line(", ".join(f"{number:,} {status}" for status, number in counts.items()))
-        for file in files:
-            if file.reason is not None:
-                output.line(f"failed: {file.name}: {file.reason}")
-            for notice in file.notices:
-                output.line(f"note: {file.name}: {notice}")
-        if is_interrupted:
-            output.warn("interrupted. The same command goes on where it stopped.")
-
-    about = [
-        {"name": file.name, "status": file.status, "reason": file.reason, "notices": file.notices} for file in files
-    ]
-    output.result({**counts, "interrupted": is_interrupted, "files": about}, show)
 
 
 @app.command(
