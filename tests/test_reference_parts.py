@@ -16,7 +16,7 @@ from memory_plugin.capabilities.reference_parts import parts_of
 from memory_plugin.capabilities.references import References
 from memory_plugin.core import MemoryCore
 from memory_plugin.db.database import Database
-from memory_plugin.errors import ContentTooLargeError, DocumentError
+from memory_plugin.errors import ContentTooLargeError, DocumentError, InvalidInputError
 from memory_plugin.parsers import parse, read
 from memory_plugin.types import ParsedDocument
 
@@ -235,3 +235,26 @@ async def test_documents_in_memory_at_once_are_bounded_by_number_and_by_size(
     assert (report.added, held) == (45, [])
     assert 2 <= most["documents"] <= 3
     assert most["characters"] == 100_000, "a large one is alone"
+
+
+async def test_missing_are_those_of_the_one_who_asks_below_the_folder(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "100%_a"  # no pattern
+    written(folder, {"gone.md": "a", "deep/gone.md": "b", "kept.md": "c"})
+    written(tmp_path, {"100%_ab/gone.md": "d", "1000_a/gone.md": "e"})
+    acme, other = References(database, tenant="acme"), References(database, tenant="other")
+    for references in (acme, other):
+        await references.add_many(tmp_path)
+    await acme.add_many(folder, user_id="ada")
+    await acme.add_many(folder, collection="more")
+    await acme.add(text="a text", source=f"{folder.as_posix()}/given")
+    for name in ("100%_a/gone.md", "100%_a/deep/gone.md", "100%_ab/gone.md", "1000_a/gone.md"):
+        (tmp_path / name).unlink()
+    await other.remove_collection("default")
+
+    found = [document.source.removeprefix(f"{folder.as_posix()}/") for document in await acme.missing(folder)]
+    assert found == ["deep/gone.md", "given", "gone.md"]
+    assert [each.user_id for each in await acme.missing([folder], user_id="ada")] == ["ada", "ada"]
+    assert await acme.missing(folder, user_id="bob") == await acme.missing(folder, collection="none") == []
+    assert await other.missing(folder) == await acme.missing([]) == []
+    with pytest.raises(InvalidInputError):
+        await acme.missing("a\x00b")
