@@ -12,9 +12,8 @@ from langgraph.checkpoint.base import CheckpointTuple
 from memory_plugin.capabilities.checkpoint_rows import CheckpointRow, MessageRows, Range
 from memory_plugin.langchain.messages import fields_of_body
 from memory_plugin.langgraph.codec import ValueCodec
-from memory_plugin.langgraph.entries import Entry, entry_of, entry_of_fields
+from memory_plugin.langgraph.entries import Entry, copies, entry_of, entry_of_fields
 from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread, View
-from memory_plugin.langgraph.molds import Mold, messages_from
 from memory_plugin.langgraph.names import original_name, original_version
 from memory_plugin.message_shape import whole_body
 
@@ -112,10 +111,7 @@ class _Messages:
 
     def copies(self, entries: Sequence[Entry]) -> list[BaseMessage]:
         """A message of its own for each."""
-        molds = [entry.mold for entry in entries]
-        if None in molds:
-            return [entry.message() if entry.fields is not None else self._load(entry) for entry in entries]
-        return messages_from(cast("list[Mold]", molds))
+        return copies(entries, self._load)
 
     def _load(self, entry: Entry) -> BaseMessage:
         seq = next(seq for seq, each in self._entries.items() if each is entry)

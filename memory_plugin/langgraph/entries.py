@@ -9,9 +9,10 @@ Any other message is known by a digest alone.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any
+from sys import getsizeof
+from typing import Any, cast
 
 import ormsgpack
 from langchain_core.messages import BaseMessage
@@ -20,8 +21,10 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from memory_plugin.langchain.messages import CORE_MESSAGES
 from memory_plugin.langgraph.molds import Mold, messages_from, mold_of
 
-# Bytes, as measured: of an entry with its places in the tables, and of a frozen copy of the fields
+# Bytes, as measured: of an entry with its places in the tables, and of a frozen copy of the fields; then of an empty
+# dict or list in it, of one with something in it, and of each thing there. Texts come on top.
 _ENTRY, _FIELDS = 340, 430
+_EMPTY, _CONTAINER, _ITEM = 60, 190, 50
 
 _CORE = frozenset(CORE_MESSAGES)
 
@@ -48,8 +51,8 @@ Key = str | int
 class Entry:
     """One message; `seq` is its row, None while it has none.
 
-    `fields` are None for a message that is known by its digest alone, and so is `mold`. They belong to
-    the entry: nothing of them that can change is ever handed out. `size` is in bytes, about.
+    `fields` are None for a message that is known by its digest alone. They belong to the entry: nothing
+    of them that can change is ever handed out. `size` is in bytes, about.
     """
 
     __slots__ = ("_digest", "cls", "fields", "key", "mold", "seq", "size")
@@ -61,10 +64,8 @@ class Entry:
         self.seq: int | None = None
         self._digest = digest
         self.mold: Mold | None = None
-        self.size = _ENTRY
-        if fields is not None:
-            self.mold, weight = mold_of(cls, fields)
-            self.size += _FIELDS + weight
+        """What new messages are made with, from the first time on."""
+        self.size = _ENTRY if fields is None else _ENTRY + _FIELDS + sum(map(_weight, fields.values()))
 
     @property
     def digest(self) -> int:
@@ -99,11 +100,28 @@ class Entry:
         """The same without a row."""
         return Entry(self.cls, self.fields, self._digest, self.key)
 
-    def message(self) -> BaseMessage:
-        """A new message like it, which shares nothing with it that can change."""
-        assert self.mold is not None  # asked only of those that are kept whole
-        [message] = messages_from((self.mold,))
-        return message
+    def molded(self) -> Mold | None:
+        """The mold of the message; None for one that is known by its digest alone."""
+        if self.mold is None and self.fields is not None:
+            self.mold = mold_of(self.cls, self.fields)
+        return self.mold
+
+
+def copies(entries: Sequence[Entry], load: Callable[[Entry], BaseMessage]) -> list[BaseMessage]:
+    """A new message for each of these entries, which shares nothing with it that can change.
+
+    Args:
+        load: gives the message of an entry that is known by its digest alone.
+    """
+    molds = [entry.mold for entry in entries]
+    if not all(molds):
+        molds = [entry.molded() for entry in entries]
+    if all(molds):
+        return messages_from(cast("list[Mold]", molds))
+    made: list[BaseMessage] = []
+    for entry, mold in zip(entries, molds, strict=True):
+        made += [load(entry)] if mold is None else messages_from((mold,))
+    return made
 
 
 def entry_of(message: BaseMessage) -> Entry:
@@ -165,15 +183,18 @@ class _NotPlainError(Exception):
 def _frozen(fields: dict[str, Any]) -> dict[str, Any] | None:
     """A copy of the fields, None where something in them is not plain JSON."""
     try:
-        return {name: value if type(value) in _PLAIN else _plain(value) for name, value in fields.items()}
-    except (_NotPlainError, RecursionError):
+        return {name: value if type(value) in _PLAIN else _plain(value, _DEEPEST) for name, value in fields.items()}
+    except _NotPlainError:
         return None
 
 
 _PLAIN = frozenset({str, bool, float, type(None)})
 
+_DEEPEST = 64
+"""Dicts and lists inside each other, at the most: far from the depth of Python's stack, whoever copies them later."""
 
-def _plain(value: Any) -> Any:
+
+def _plain(value: Any, room: int) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -181,11 +202,23 @@ def _plain(value: Any) -> Any:
         # beyond that MessagePack knows no number, and the digest would go the slow way
         if -(2**63) <= value < 2**63:
             return value
-    elif kind is list:
-        return [each if type(each) in _PLAIN else _plain(each) for each in value]
-    elif kind is dict and all(type(name) is str for name in value):
-        return {name: each if type(each) in _PLAIN else _plain(each) for name, each in value.items()}
+    elif kind is list and room:
+        return [each if type(each) in _PLAIN else _plain(each, room - 1) for each in value]
+    elif kind is dict and room and all(type(name) is str for name in value):
+        return {name: each if type(each) in _PLAIN else _plain(each, room - 1) for name, each in value.items()}
     raise _NotPlainError
+
+
+def _weight(value: Any) -> int:
+    """Bytes of a value of plain JSON and of all that is in it, about."""
+    kind = type(value)
+    if kind is str:
+        return len(value) if value.isascii() else getsizeof(value)
+    if kind is dict or kind is list:
+        if not value:
+            return _EMPTY
+        return _CONTAINER + _ITEM * len(value) + sum(map(_weight, value.values() if kind is dict else value))
+    return 0
 
 
 def live_fields(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:

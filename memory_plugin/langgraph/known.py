@@ -72,8 +72,10 @@ def merged(ranges: Iterable[Range]) -> list[Range]:
     return joined
 
 
-def uncovered(wanted: Iterable[Range], spans: Iterable[Range]) -> list[Range]:
+def uncovered(wanted: Sequence[Range], spans: Sequence[Range]) -> list[Range]:
     """What of `wanted` is in none of the spans, in order and without repetition."""
+    if all(span in spans for span in wanted):  # as nearly always
+        return []
     left = _joined(wanted)
     for start, end in _joined(spans):
         left = [
@@ -201,7 +203,7 @@ class KnownThread:
         """Bytes of all that is known, about."""
         # copies, for other threads may be about to store something
         lists = sum(len(view.entries) for view in list(self.views.values()))
-        rest = _CHECKPOINT * len(self.checkpoints) + 2 * _REFERENCE * lists + len(self.buffer or "")
+        rest = _CHECKPOINT * len(self.checkpoints) + 3 * _REFERENCE * lists + len(self.buffer or "")
         rest += sum(len(text or "") for _, text in list(self.buffer_parts.values()))
         return _THREAD + self.size + rest
 

@@ -7,7 +7,6 @@ frozen. The copying itself then asks nothing any more.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from sys import getsizeof
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -20,9 +19,6 @@ from memory_plugin.langchain.messages import (
     set_names,
     set_private,
 )
-
-# Bytes, as measured: of an empty dict or list, of one with something in it, and of each thing there; texts come on top.
-_EMPTY, _CONTAINER, _ITEM = 60, 190, 50
 
 _CONTAINERS = frozenset({dict, list})
 
@@ -70,8 +66,8 @@ def messages_from(molds: Iterable[Mold]) -> list[BaseMessage]:
     return made
 
 
-def mold_of(cls: type[BaseMessage], fields: dict[str, Any]) -> tuple[Mold, int]:
-    """The mold of a message of LangChain's own classes, and the bytes of all that is in it, about.
+def mold_of(cls: type[BaseMessage], fields: dict[str, Any]) -> Mold:
+    """The mold of a message of LangChain's own classes.
 
     Args:
         fields: all of them, of plain JSON; the mold's own from here on.
@@ -80,24 +76,17 @@ def mold_of(cls: type[BaseMessage], fields: dict[str, Any]) -> tuple[Mold, int]:
     lists: list[str] = []
     flat: list[str] = []
     nested: list[tuple[str, _Places]] = []
-    size = 0
     for name, value in fields.items():
         kind = type(value)
-        if kind is str:
-            size += len(value) if value.isascii() else getsizeof(value)
-        elif kind is dict or kind is list:
-            if not value:
-                (dicts if kind is dict else lists).append(name)
-                size += _EMPTY
-                continue
-            size += weight(value)
-            places = _places(value)
-            if places:
-                nested.append((name, places))
-            else:
-                flat.append(name)
-    shape = _one((tuple(dicts), tuple(lists), tuple(flat), tuple(nested)))
-    return (cls, fields, NAMES[cls], *shape), size
+        if kind is not dict and kind is not list:
+            continue
+        if not value:
+            (dicts if kind is dict else lists).append(name)
+        elif places := _places(value):
+            nested.append((name, places))
+        else:
+            flat.append(name)
+    return (cls, fields, NAMES[cls], *_one((tuple(dicts), tuple(lists), tuple(flat), tuple(nested))))
 
 
 def _copied(value: Any, places: _Places) -> Any:
@@ -114,19 +103,3 @@ def _places(value: Any) -> _Places:
         return ()
     members = value.items() if type(value) is dict else enumerate(value)
     return tuple((place, _places(each)) for place, each in members if type(each) in _CONTAINERS)
-
-
-def weight(value: Any) -> int:
-    """Bytes of a value of plain JSON and of all that is in it, about."""
-    kind = type(value)
-    if kind is str:
-        return len(value) if value.isascii() else getsizeof(value)
-    if kind is dict or kind is list:
-        if not value:
-            return _EMPTY
-        size = _CONTAINER + _ITEM * len(value)
-        for each in value.values() if kind is dict else value:
-            if type(each) is not int and each is not None:
-                size += weight(each)
-        return size
-    return 0

@@ -17,7 +17,7 @@ from memory_plugin.capabilities.checkpoint_rows import CheckpointPut, MessageRef
 from memory_plugin.langgraph.assemble import GRAPH, INTERNAL
 from memory_plugin.langgraph.buffer import Buffer
 from memory_plugin.langgraph.codec import StoredMessage, ValueCodec
-from memory_plugin.langgraph.entries import Entry, Key
+from memory_plugin.langgraph.entries import Entry, copies
 from memory_plugin.langgraph.known import KnownCheckpoint, KnownThread, View, merged, runs, uncovered
 from memory_plugin.langgraph.names import stored_name, stored_version, stored_versions
 from memory_plugin.types import uuid7
@@ -157,6 +157,9 @@ def unresolved(known: KnownThread, prepared: PreparedPut) -> list[str]:
 def _known_with(known: KnownThread, prepared: PreparedPut, channel: str) -> KnownCheckpoint | None:
     """A known checkpoint that has the channel at the version it has here."""
     version = prepared.unchanged[channel]
+    parent = known.checkpoints.get((prepared.namespace, prepared.parent_id or ""))
+    if parent is not None and parent.versions.get(channel) == version:  # as nearly always
+        return parent
     for (namespace, _), checkpoint in known.near(prepared.namespace, prepared.parent_id):
         if namespace == prepared.namespace and checkpoint.versions.get(channel) == version:
             return checkpoint
@@ -196,7 +199,7 @@ def plan_put(
             value = prepared.values.get(channel)
             if channel not in messages.spans and codec.is_messages(value):
                 lists[channel] = take_list(codec, known, prepared.namespace, channel, value)  # type: ignore[arg-type]  # it is a list of messages
-    pending: dict[tuple[Key, int], int] = {}
+    pending: dict[str, list[int]] = {}
     for channel, taken in lists.items():
         _place(codec, known, taken, messages, pending, channel=channel, visible=root and channel == conversation)
     anchor, extras = _anchor(known, prepared, messages.spans, complete=complete)
@@ -233,7 +236,7 @@ def _place(
     known: KnownThread,
     taken: TakenList,
     messages: _Messages,
-    pending: dict[tuple[Key, int], int],
+    pending: dict[str, list[int]],
     *,
     channel: str,
     visible: bool,
@@ -258,25 +261,26 @@ def _add(
     taken: TakenList,
     place: int,
     messages: _Messages,
-    pending: dict[tuple[Key, int], int],
+    pending: dict[str, list[int]],
     *,
     visible: bool,
 ) -> int:
     """The number of a new message; one with an id that is in another list, or twice in this one, is one row."""
     entry = taken.entries[place]
-    name = (entry.key, entry.digest)
-    if type(entry.key) is str and name in pending:
-        row = pending[name]
-        taken.entries[place] = messages.entries[row - _FRESH]
-        return row
-    encoded = taken.encoded.get(place) or codec.dump_message(
-        taken.messages[place] if entry.fields is None else entry.message()
-    )
-    row = _FRESH + len(messages.fresh)
+    if type(entry.key) is str:
+        rows = pending.setdefault(entry.key, [])
+        for row in rows:
+            if messages.entries[row - _FRESH].digest == entry.digest:
+                taken.entries[place] = messages.entries[row - _FRESH]
+                return row
+        rows.append(_FRESH + len(messages.fresh))
+    encoded = taken.encoded.get(place)
+    if encoded is None:
+        [message] = copies((entry,), lambda _: taken.messages[place])
+        encoded = codec.dump_message(message)
     messages.fresh.append(NewMessage(uuid7(), GRAPH if visible else INTERNAL, *encoded))
     messages.entries.append(entry)
-    pending[name] = row
-    return row
+    return _FRESH + len(messages.fresh) - 1
 
 
 def _versions_of(prepared: PreparedPut, channels: Sequence[str]) -> str:
