@@ -250,6 +250,7 @@ async def measure(
                 found = await operation.call()
                 result.of(contender.name).samples.append((time.perf_counter() - began) * 1000)
                 operation.check(found)
+                del found  # or the next one would free this one's messages while it is watched
             if time.perf_counter() - settled > SETTLE:
                 for contender, _ in order:
                     await contender.settle()
@@ -268,6 +269,7 @@ async def _watch(order: Sequence[tuple[Contender, AsyncIterator[Operation]]], re
             found = await operation.call()
             await watch.stop(result.of(contender.name).work)
             operation.check(found)
+            del found
         for contender, _ in order:
             await contender.settle()
 

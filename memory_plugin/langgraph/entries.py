@@ -9,7 +9,7 @@ Any other message is known by a digest alone.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from sys import getsizeof
 from typing import Any, cast
@@ -65,7 +65,7 @@ class Entry:
         self._digest = digest
         self.mold: Mold | None = None
         """What new messages are made with, from the first time on."""
-        self.size = _ENTRY if fields is None else _ENTRY + _FIELDS + sum(map(_weight, fields.values()))
+        self.size = _ENTRY if fields is None else _ENTRY + _FIELDS + _weight(fields.values())
 
     @property
     def digest(self) -> int:
@@ -209,16 +209,19 @@ def _plain(value: Any, room: int) -> Any:
     raise _NotPlainError
 
 
-def _weight(value: Any) -> int:
-    """Bytes of a value of plain JSON and of all that is in it, about."""
-    kind = type(value)
-    if kind is str:
-        return len(value) if value.isascii() else getsizeof(value)
-    if kind is dict or kind is list:
-        if not value:
-            return _EMPTY
-        return _CONTAINER + _ITEM * len(value) + sum(map(_weight, value.values() if kind is dict else value))
-    return 0
+def _weight(values: Iterable[Any]) -> int:
+    """Bytes of values of plain JSON and of all that is in them, about."""
+    size = 0
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            size += len(value) if value.isascii() else getsizeof(value)
+        elif kind is dict or kind is list:
+            if value:
+                size += _CONTAINER + _ITEM * len(value) + _weight(value.values() if kind is dict else value)
+            else:
+                size += _EMPTY
+    return size
 
 
 def live_fields(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
