@@ -19,12 +19,11 @@ from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from memory_plugin.langchain.messages import CORE_MESSAGES
-from memory_plugin.langgraph.molds import Mold, messages_from, mold_of
+from memory_plugin.langgraph.molds import NO_FIELDS, NO_ITEMS, Mold, messages_from, mold_of
 
-# Bytes, as measured: of an entry with its places in the tables, and of a frozen copy of the fields; then of an empty
-# dict or list in it, of one with something in it, and of each thing there. Texts come on top.
-_ENTRY, _FIELDS = 340, 430
-_EMPTY, _CONTAINER, _ITEM = 60, 190, 50
+# Bytes, as measured: of an entry with its places in the tables, of a frozen copy of the fields, of each dict or list in
+# it that is not empty, and of each thing in one of these; texts come on top.
+_ENTRY, _FIELDS, _CONTAINER, _ITEM = 340, 430, 190, 50
 
 _CORE = frozenset(CORE_MESSAGES)
 
@@ -203,8 +202,12 @@ def _plain(value: Any, room: int) -> Any:
         if -(2**63) <= value < 2**63:
             return value
     elif kind is list and room:
+        if not value:
+            return NO_ITEMS
         return [each if type(each) in _PLAIN else _plain(each, room - 1) for each in value]
     elif kind is dict and room and all(type(name) is str for name in value):
+        if not value:
+            return NO_FIELDS
         return {name: each if type(each) in _PLAIN else _plain(each, room - 1) for name, each in value.items()}
     raise _NotPlainError
 
@@ -216,11 +219,8 @@ def _weight(values: Iterable[Any]) -> int:
         kind = type(value)
         if kind is str:
             size += len(value) if value.isascii() else getsizeof(value)
-        elif kind is dict or kind is list:
-            if value:
-                size += _CONTAINER + _ITEM * len(value) + _weight(value.values() if kind is dict else value)
-            else:
-                size += _EMPTY
+        elif (kind is dict or kind is list) and value:
+            size += _CONTAINER + _ITEM * len(value) + _weight(value.values() if kind is dict else value)
     return size
 
 

@@ -196,6 +196,8 @@ class KnownThread:
     """Rows that only a subgraph or another channel has so far."""
     generation: int = 0
     """Grows with each `reset`: entries of before are no rows any more."""
+    counted: int = 0
+    """The footprint when it was last looked at."""
     _index: dict[Key, list[Entry]] = field(default_factory=dict)
 
     @property
@@ -338,6 +340,7 @@ class KnownMessages:
         self._kept: Kept = OrderedDict() if kept is None else kept
         self._own = next(_owners)
         self._calls = 0
+        self._used: set[str] = set()
 
     def thread(self, thread_id: str) -> KnownThread:
         """What is known of a thread, nothing at first."""
@@ -345,9 +348,12 @@ class KnownMessages:
         known = self._kept.get(key) or self._kept.setdefault(key, KnownThread())
         with suppress(KeyError):  # another thread has just made room
             self._kept.move_to_end(key)
+        self._used.add(thread_id)
         self._calls += 1
-        if self._calls % 64 == 0 or len(self._kept) > MAX_THREADS:
+        if self._calls % 64 == 0:
             self._shrink()
+        elif len(self._kept) > MAX_THREADS:
+            self._kept.popitem(last=False)
         return known
 
     def forget(self, thread_id: str) -> None:
@@ -363,10 +369,15 @@ class KnownMessages:
                 self.forget(key[1])
 
     def _shrink(self) -> None:
-        total = sum(known.footprint for known in list(self._kept.values()))  # other threads may add some meanwhile
+        # only those in use have grown: to look at thousands each time would cost more than all else
+        used, self._used = self._used, set()
+        for thread_id in used:
+            if (known := self._kept.get((self._own, thread_id))) is not None:
+                known.counted = known.footprint
+        total = sum(known.counted for known in list(self._kept.values()))  # other threads may add some meanwhile
         while len(self._kept) > 1 and (total > self.limit or len(self._kept) > MAX_THREADS):
             _, dropped = self._kept.popitem(last=False)
-            total -= dropped.footprint
+            total -= dropped.counted
 
 
 class KnownInside(KnownMessages):

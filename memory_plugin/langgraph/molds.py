@@ -20,6 +20,10 @@ from memory_plugin.langchain.messages import (
     set_private,
 )
 
+NO_FIELDS: dict[str, Any] = {}
+NO_ITEMS: list[Any] = []
+"""What every frozen message has where it has nothing, as most have in most places; never handed out, never changed."""
+
 _CONTAINERS = frozenset({dict, list})
 
 _Names = tuple[str, ...]
@@ -81,6 +85,7 @@ def mold_of(cls: type[BaseMessage], fields: dict[str, Any]) -> Mold:
         if kind is not dict and kind is not list:
             continue
         if not value:
+            fields[name] = NO_FIELDS if kind is dict else NO_ITEMS
             (dicts if kind is dict else lists).append(name)
         elif places := _places(value):
             nested.append((name, places))
