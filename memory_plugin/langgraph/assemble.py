@@ -27,22 +27,30 @@ Values = dict[str, Any]
 
 def tuple_of(codec: ValueCodec, row: CheckpointRow, known: KnownThread | None) -> CheckpointTuple:
     """The CheckpointTuple of a row read by itself; what it reads is learned, so that the next put knows it."""
+    versions, spans = _versions(row), spans_of(row.refs)
     messages = _Messages(codec)
+    values: Values = {}
+    views: dict[str, View] = {}
     if row.kept and known is not None:
         messages.have(known.rows)
+        if row.messages is None:
+            # nearly always it is the list that was read or put last
+            for channel, ranges in spans.items():
+                view = known.views.get((row.namespace, channel))
+                if view is not None and (made := view.messages(ranges)) is not None:
+                    values[channel], views[channel] = made, view
     if row.messages is not None:
         messages.read(row.messages)
-    versions = _versions(row)
-    spans = spans_of(row.refs)
-    lists = {channel: messages.entries(ranges) for channel, ranges in spans.items()}
-    values: Values = {channel: messages.copies(entries) for channel, entries in lists.items()}
+    lists = {channel: messages.entries(ranges) for channel, ranges in spans.items() if channel not in views}
+    values.update((channel, messages.copies(entries)) for channel, entries in lists.items())
     if known is not None:
         if messages.contradict(known):
             known.reset()  # the thread was made anew since
         _learn(known, row, versions, spans)
         messages.teach(known)
-        for channel, entries in lists.items():
-            known.show((row.namespace, channel), View(entries, spans[channel]))
+        for channel in spans:
+            view = views.get(channel) or View(lists[channel], spans[channel])
+            known.show((row.namespace, channel), view)
     return _tuple(codec, row, versions, values)
 
 

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from langchain_core.messages import BaseMessage
@@ -26,6 +26,7 @@ from langchain_core.messages import BaseMessage
 from memory_plugin.capabilities.checkpoint_rows import Held, Range
 from memory_plugin.db.joined import Joined
 from memory_plugin.langgraph.entries import Entry, Key, entry_of, extras_of, fields_of, live_fields
+from memory_plugin.langgraph.molds import Mold, messages_from
 
 MAX_THREADS = 4096
 _owners = itertools.count()
@@ -120,13 +121,22 @@ class View:
     The messages themselves are not kept. They are whoever has read or put them to change and to drop.
     """
 
-    __slots__ = ("_classes", "_fields", "entries", "spans")
+    __slots__ = ("_classes", "_fields", "_molds", "entries", "spans")
 
     def __init__(self, entries: list[Entry], spans: Sequence[Range]) -> None:
         self.entries = entries
         self.spans = spans
         self._fields = [entry.fields for entry in entries]
         self._classes = [entry.cls for entry in entries]
+        self._molds: list[Mold | None] = []
+
+    def messages(self, spans: Sequence[Range]) -> list[BaseMessage] | None:
+        """New messages like those of the list; None where these are other rows, or not all of them are known whole."""
+        if spans != self.spans or len(self.entries) != sum(end - start for start, end in spans):
+            return None
+        if len(self._molds) < len(self.entries):
+            self._molds += [entry.molded() for entry in self.entries[len(self._molds) :]]
+        return messages_from(cast("list[Mold]", self._molds)) if all(self._molds) else None
 
     def entries_of(
         self, messages: list[BaseMessage], recognise: Callable[[BaseMessage], Entry]
@@ -205,7 +215,7 @@ class KnownThread:
         """Bytes of all that is known, about."""
         # copies, for other threads may be about to store something
         lists = sum(len(view.entries) for view in list(self.views.values()))
-        rest = _CHECKPOINT * len(self.checkpoints) + 3 * _REFERENCE * lists + len(self.buffer or "")
+        rest = _CHECKPOINT * len(self.checkpoints) + 4 * _REFERENCE * lists + len(self.buffer or "")
         rest += sum(len(text or "") for _, text in list(self.buffer_parts.values()))
         return _THREAD + self.size + rest
 
