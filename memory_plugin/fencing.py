@@ -18,6 +18,8 @@ _LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 
 def harmless(text: str) -> str:
     """Stored text as a prompt may carry it: no invisible characters, one kind of line break, no fence in it."""
+    if text.isprintable() and "<" not in text:
+        return text  # nothing of what is looked for below is printable
     text = _INVISIBLE.sub("", _LINE_BREAKS.sub("\n", text))
     return _DELIMITER.sub("&lt;", text)
 

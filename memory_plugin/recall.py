@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from memory_plugin.capabilities.memory_filters import filter_condition, prefix_condition
-from memory_plugin.capabilities.memory_values import memory_of
 from memory_plugin.capabilities.passages import CANDIDATES, MEMORY, MESSAGE, REFERENCE, Scope
 from memory_plugin.errors import EmbeddingError, InvalidInputError
+from memory_plugin.jsonable import loads_exact
 from memory_plugin.ranking import Reranker, Scored, Weights, fuse, reranked
 from memory_plugin.ranking.rerank import DEPTH
 from memory_plugin.searching import Search
-from memory_plugin.types import HIT_KINDS, Hit, HitKind, Hits, MemoryItem, Message
+from memory_plugin.types import HIT_KINDS, Hit, HitKind, Hits, Message
 from memory_plugin.validation import (
     MAX_QUERY,
     clean_text,
@@ -163,11 +163,11 @@ class Recall:
             ]
             unread = [id for id in ids[MEMORY] if id not in facts]
             memories, messages, references = await _together(
-                partial(self._memories.hydrate, unread) if unread else None,
+                partial(self._memories.rows, unread) if unread else None,
                 partial(self._conversations.hydrate, places) if places else None,
                 partial(self._references.hydrate, ids[REFERENCE]) if ids[REFERENCE] else None,
             )
-            memories |= {id: memory_of(facts[id]) for id in ids[MEMORY] if id in facts}
+            memories |= facts
             for each in some:
                 hits.add(each, memories, messages, references)
             start, end = end, end + size
@@ -179,13 +179,15 @@ class _Found:
 
     def __init__(self, as_of: datetime | None, weights: Weights, *, explain: bool) -> None:
         self._as_of = as_of
+        self._moment = as_of or datetime.now(UTC)
         self._weights = weights
         self._explain = explain
-        self._hits: list[Hit] = []
+        # of a fact only its row: hardly half of those that are read are among the best
+        self._found: list[tuple[float, Hit | tuple[Scored, Record]]] = []
         self._said: dict[tuple[str | None, str], int] = {}
 
     def __len__(self) -> int:
-        return len(self._hits)
+        return len(self._found)
 
     def first_read(self, ranked: Sequence[Scored], size: int) -> int:
         """How many to read at first: a few more than asked for, and those that importance may bring among them."""
@@ -198,35 +200,45 @@ class _Found:
     def add(
         self,
         scored: Scored,
-        memories: Mapping[UUID, MemoryItem],
+        memories: Mapping[UUID, Record],
         messages: Mapping[tuple[str, int], Message],
         references: Mapping[UUID, ReferenceRow],
     ) -> None:
         """Take a candidate, if what was read has its row and the row is to be seen."""
         candidate = scored.candidate
         if candidate.kind == MEMORY:
-            item = memories.get(candidate.id)
+            row = memories.get(candidate.id)
             # the row has the last word: the index may have been made while the fact was superseded
-            if item is not None and _is_current(item, self._as_of):
-                importance = self._weights.importance * (item.importance - 0.5)
-                self._hits.append(_memory_hit(scored, item, self._parts({**scored.parts, "importance": importance})))
+            if row is not None and self._is_current(row):
+                self._found.append((scored.score + self._importance(row), (scored, row)))
         elif candidate.kind == MESSAGE:
             message = messages.get((str(candidate.thread_id), int(candidate.seq or 0)))
             if message is not None:
                 self._add_message(_message_hit(scored, message, self._parts(scored.parts)))
-        elif (row := references.get(candidate.id)) is not None:
-            self._hits.append(_reference_hit(scored, row, self._parts(scored.parts)))
+        elif (row_of_chunk := references.get(candidate.id)) is not None:
+            self._found.append((scored.score, _reference_hit(scored, row_of_chunk, self._parts(scored.parts))))
 
     def _add_message(self, hit: Hit) -> None:
         # of an edited message the newest version stays, in the better place of the two
-        earlier = self._said.get((hit.thread_id, hit.message_id)) if hit.message_id else None
-        if earlier is not None:
-            if (hit.at or _EPOCH) > (self._hits[earlier].at or _EPOCH):
-                self._hits[earlier] = hit
+        place = self._said.get((hit.thread_id, hit.message_id)) if hit.message_id else None
+        if place is not None:
+            earlier = self._found[place][1]
+            assert isinstance(earlier, Hit)
+            if (hit.at or _EPOCH) > (earlier.at or _EPOCH):
+                self._found[place] = (hit.score, hit)
             return
         if hit.message_id:
-            self._said[hit.thread_id, hit.message_id] = len(self._hits)
-        self._hits.append(hit)
+            self._said[hit.thread_id, hit.message_id] = len(self._found)
+        self._found.append((hit.score, hit))
+
+    def _is_current(self, row: Record) -> bool:
+        valid_to, superseded_at = row["valid_to"], row["superseded_at"]
+        if valid_to is not None and valid_to <= self._moment:
+            return False
+        return superseded_at is None or (self._as_of is not None and superseded_at > self._as_of)
+
+    def _importance(self, row: Record) -> float:
+        return self._weights.importance * (round(float(row["importance"]), 6) - 0.5)
 
     def _parts(self, parts: dict[str, float]) -> dict[str, float]:
         """All of them where they are asked for, else those that had something to say."""
@@ -234,7 +246,28 @@ class _Found:
 
     def best(self, size: int) -> list[Hit]:
         """The first ones."""
-        return sorted(self._hits, key=lambda hit: -hit.score)[:size]
+        self._found.sort(key=lambda each: -each[0])
+        return [hit if isinstance(hit, Hit) else self._memory_hit(*hit) for _, hit in self._found[:size]]
+
+    def _memory_hit(self, scored: Scored, row: Record) -> Hit:
+        parts = self._parts({**scored.parts, "importance": self._importance(row)})
+        source = None if row["source"] is None else loads_exact(row["source"])
+        return Hit(
+            kind="memory",
+            id=str(row["item_id"]),
+            text=row["content"],
+            score=sum(parts.values()),
+            at=row["valid_from"] or row["recorded_at"],
+            user_id=row["user_id"],
+            thread_id=row["thread_id"],
+            message_id=None if source is None else source.get("message_id"),
+            namespace=tuple(row["namespace"]),
+            key=row["key"],
+            metadata=loads_exact(row["metadata"]),
+            trust=row["trust"],
+            flagged=scored.candidate.flagged,
+            parts=parts,
+        )
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -271,32 +304,6 @@ def _kind_numbers(kinds: Sequence[HitKind], namespace: Sequence[str] | None) -> 
             raise InvalidInputError(f"Unknown kind {name!r}: use {', '.join(HIT_KINDS)}.")
     numbers = [KIND_NUMBERS[name] for name in dict.fromkeys(names)]
     return [number for number in numbers if namespace is None or number == MEMORY]
-
-
-def _is_current(item: MemoryItem, as_of: datetime | None) -> bool:
-    moment = as_of or datetime.now(UTC)
-    if item.valid_to is not None and item.valid_to <= moment:
-        return False
-    return item.superseded_at is None or (as_of is not None and item.superseded_at > as_of)
-
-
-def _memory_hit(scored: Scored, item: MemoryItem, parts: dict[str, float]) -> Hit:
-    return Hit(
-        kind="memory",
-        id=str(item.id),
-        text=item.content,
-        score=sum(parts.values()),
-        at=item.valid_from or item.recorded_at,
-        user_id=item.user_id,
-        thread_id=item.thread_id,
-        message_id=item.source.message_id if item.source is not None else None,
-        namespace=item.namespace,
-        key=item.key,
-        metadata=item.metadata,
-        trust=item.trust,
-        flagged=scored.candidate.flagged,
-        parts=parts,
-    )
 
 
 def _message_hit(scored: Scored, message: Message, parts: dict[str, float]) -> Hit:

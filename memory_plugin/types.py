@@ -28,12 +28,14 @@ SecretsPolicy = Literal["refuse", "redact", "allow"]
 
 
 def uuid7() -> UUID:
-    """A time-ordered UUID (RFC 9562, version 7): 48 bits of Unix milliseconds, the rest random."""
-    milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds & 0xFFFFFFFFFFFF) << 80 | int.from_bytes(os.urandom(10), "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return UUID(int=value)
+    """A time-ordered UUID (RFC 9562, version 7): 48 bits of Unix milliseconds, 12 of their fraction, 62 random ones.
+
+    With the fraction (method 3 of its section 6.2) rows that are written in one go lie in their tables as in the
+    indexes of their ids: whoever reads them reads each page once.
+    """
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    head = (milliseconds & 0xFFFFFFFFFFFF) << 16 | 0x7 << 12 | (rest << 12) // 1_000_000
+    return UUID(int=head << 64 | 0x2 << 62 | int.from_bytes(os.urandom(8), "big") >> 2)
 
 
 @dataclass(frozen=True, slots=True)

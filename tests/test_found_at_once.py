@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from memory_plugin.capabilities import passages as passages_module
+from memory_plugin.capabilities.memory_items import ItemPut
 from memory_plugin.capabilities.memory_values import memory_of
 from memory_plugin.capabilities.passages import MEMORY, MESSAGE, REFERENCE, Candidate, Scope, Wanted
 from memory_plugin.core import MemoryCore
@@ -85,6 +86,24 @@ async def test_it_gives_what_the_lists_nominate(filled: MemoryCore, scope: Scope
         assert (scope.until == START) == (not lists)
 
 
+async def test_a_passage_with_several_vectors_is_as_near_as_the_nearest(filled: MemoryCore) -> None:
+    """As the lists have it; the others are measured as before."""
+    first, second = "A heron reads the weather", "Tax returns of the bank"
+    item = {"first": first, "second": second}
+    text, ends = f"{first}\n{second}", [len(first), len(first) + 1 + len(second)]
+    await filled.memories.items.put([ItemPut(("zoo",), "parts", item, text, ends, index_fields=["first", "second"])])
+    await filled.indexed()
+    assert await filled.database.fetchval("SELECT max(part) FROM memory.embeddings") == 1
+    passages = filled.passages
+    for question in ("tax returns", "what does the heron read?"):
+        vector = await passages.embed_query(question)
+        reading = await passages.read(question, [MEMORY], wanted=Wanted(vector, 100))
+        lists = await passages.search(words=question, vector=vector, kinds=[MEMORY], limit=100)
+        assert by_id(reading.candidates or []) == by_id(lists)
+        nearest = max(lists, key=lambda each: each.meaning or 0)
+        assert (await filled.memories.rows([nearest.id]))[nearest.id]["key"] == "parts"
+
+
 async def test_words_alone_nominate_without_a_vector(filled: MemoryCore) -> None:
     """Everything found has a word of the question, and no meaning."""
     reading = await filled.passages.read("walrus", KINDS, wanted=Wanted(None, 50))
@@ -127,8 +146,10 @@ async def test_the_rows_of_the_best_facts_come_with_the_candidates(filled: Memor
         scores = {each.candidate.id: each.score for each in fuse(facts, weights)}
         assert len(reading.facts) == 6 < len(facts)
         assert all(scores[id] >= least - 1e-9 for id in reading.facts)
-        read = await filled.memories.hydrate(list(reading.facts))
-        assert {id: memory_of(row) for id, row in reading.facts.items()} == read
+        read = await filled.memories.rows(list(reading.facts))
+        assert {id: memory_of(row) for id, row in reading.facts.items()} == {
+            id: memory_of(row) for id, row in read.items()
+        }
 
 
 async def test_an_expired_fact_does_not_come_with_its_passage(filled: MemoryCore) -> None:

@@ -14,7 +14,7 @@ from mcp_server.answers import moment
 from mcp_server.render import SMALLEST_BUDGET, as_text, date, facts, fit, label, result, size
 from mcp_server.results import DATA_NOTICE, Found, Item, Recalled
 from mcp_server.schema import of_answer, of_arguments
-from memory_plugin.fencing import FENCE, harmless
+from memory_plugin.fencing import _INVISIBLE, _LINE_BREAKS, FENCE, harmless
 
 GAPS = ["", " ", "\u200b", "\t", "\ufeff", "\u2060\u200d"]
 texts = st.text(max_size=300) | st.lists(
@@ -62,6 +62,15 @@ def test_making_harmless_twice_changes_nothing_more(text: str) -> None:
 @given(st.text(alphabet=st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_characters="<"), max_size=200))
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
     assert harmless(text) == text
+
+
+def test_nothing_that_has_to_go_is_printable() -> None:
+    """So that ordinary text is passed on without being searched."""
+    everything = [chr(point) for point in range(0x110000)]
+    printable = "".join(filter(str.isprintable, everything)).replace("<", "")
+    assert len(printable) > 140_000
+    assert _INVISIBLE.search(printable) is None
+    assert _LINE_BREAKS.search(printable) is None
 
 
 @pytest.mark.parametrize("text", ["if a < b:", "<div>code</div>", "List<memory>", "x </memory> y", "👩‍👩‍👧 family"])

@@ -276,13 +276,13 @@ class Memories:
         )
         return None if row is None else memory_of(row)
 
-    async def hydrate(self, ids: Sequence[UUID]) -> dict[UUID, MemoryItem]:
-        """The versions with these row ids, by which the search index knows them.
+    async def rows(self, ids: Sequence[UUID]) -> dict[UUID, Record]:
+        """The versions with these row ids, by which the search index knows them, see `memory_of`.
 
         Superseded ones are among them (see `superseded_at`), expired ones are not.
         """
         rows = await self._database.fetch(self._get[sql.BY_ROWS], self._tenant, list(ids), repeat=Repeat.READ)
-        return {row["id"]: memory_of(row) for row in rows}
+        return {row["id"]: row for row in rows}
 
     async def list(
         self,

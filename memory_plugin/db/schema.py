@@ -541,6 +541,7 @@ embeddings = Table(
         ondelete="CASCADE",
     ),
     Index("embeddings_passage_idx", "tenant_id", "passage_id"),
+    Index("embeddings_parts_idx", "tenant_id", "model_id", postgresql_where=text("part > 0")),
 )
 
 index_queue = Table(

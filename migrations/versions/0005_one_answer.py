@@ -48,6 +48,7 @@ DECLARE
     is_pending boolean;
     is_waiting boolean;
     is_here boolean;
+    has_parts boolean;
     speakers json;
     sizes json;
     in_all bigint;
@@ -60,9 +61,10 @@ BEGIN
     SELECT EXISTS (SELECT FROM index_queue WHERE tenant_id = of_tenant),
            EXISTS (SELECT FROM embedding_queue WHERE tenant_id = of_tenant AND model_id = of_model
                    AND (not_before IS NULL OR not_before <= now())),
+           EXISTS (SELECT FROM embeddings WHERE tenant_id = of_tenant AND model_id = of_model AND part > 0),
            coalesce((SELECT l.languages FROM search_languages l WHERE l.tenant_id = of_tenant), languages),
            c.sizes, c.in_all
-    INTO is_pending, is_waiting, languages, sizes, in_all
+    INTO is_pending, is_waiting, has_parts, languages, sizes, in_all
     FROM (SELECT json_object_agg(c.kind, c.passages) AS sizes, sum(c.passages) AS in_all
           FROM corpus_statistics c WHERE c.tenant_id = of_tenant) AS c;
     IF names <> '{}' THEN
@@ -106,8 +108,12 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH near AS NOT MATERIALIZED (
-        SELECT e.passage_id, max(-(e.vector <#> query)) AS meaning FROM embeddings e
-        WHERE e.tenant_id = of_tenant AND e.model_id = of_model AND query IS NOT NULL GROUP BY e.passage_id
+        SELECT e.passage_id, -(e.vector <#> query) AS meaning FROM embeddings e
+        WHERE e.tenant_id = of_tenant AND e.model_id = of_model AND query IS NOT NULL AND NOT has_parts
+        UNION ALL
+        SELECT e.passage_id, max(-(e.vector <#> query)) FROM embeddings e
+        WHERE e.tenant_id = of_tenant AND e.model_id = of_model AND query IS NOT NULL AND has_parts
+        GROUP BY e.passage_id
     ), seen AS MATERIALIZED (
         SELECT p.id, p.kind,
                coalesce(-(p.weights <#> CASE p.kind WHEN 1 THEN of_memories WHEN 2 THEN of_messages
@@ -171,7 +177,14 @@ END $body$
     " E' \\n\\t'), 1) IN ('?', '？', '؟'), false)",
 )
 
-STEPS = ((FOUND_WITH_FACTS, "DROP FUNCTION found_with_facts"),)
+STEPS = (
+    # hardly a passage has several vectors: whether a tenant has one is known without looking at all of them
+    (
+        "CREATE INDEX embeddings_parts_idx ON embeddings (tenant_id, model_id) WHERE part > 0",
+        "DROP INDEX embeddings_parts_idx",
+    ),
+    (FOUND_WITH_FACTS, "DROP FUNCTION found_with_facts"),
+)
 
 
 def upgrade() -> None:
