@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from memory_plugin import Memory
+from memory_plugin import Memory, Retention
 from memory_plugin.langgraph import ConversationSaver
 from memory_plugin.langgraph.buffer import buffer_of
 from memory_plugin.langgraph.codec import ValueCodec
@@ -90,6 +91,29 @@ async def test_a_late_step_without_messages_makes_the_buffer_too(shared_url: str
         await writer.put(topic="x")
 
         assert await store.conversations.get_buffer("t") == {"topic": "x"}
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_step_after_its_checkpoints_expired_says_nothing_twice(
+    known: bool, saver: ConversationSaver, store: Memory
+) -> None:
+    """The messages stayed as the conversation, and become those of the state again."""
+    writer = Writer(saver)
+    await writer.put(messages=said("a", "b"))
+    for table, column in (("conversations", "updated_at"), ("checkpoints", "created_at")):
+        statement = f"UPDATE {{s}}.{table} SET {column} = {column} - interval '9 days' WHERE tenant_id = $1"
+        await store.database.execute(store.database.sql(statement), store.tenant)
+    assert (await store.retention.apply(Retention(expire_after=timedelta(8), expire="checkpoints"))).emptied == 1
+    if not known:
+        saver._known.clear()
+    await store.conversations.append("t", [HumanMessage("beside", id="beside")])
+    for messages in (said("a", "b", "c"), said("a", "b", "c", "d")):
+        await writer.put(messages=messages)
+
+        assert (await values(saver, place()))["messages"] == messages
+        shown = [message.text for message in await store.conversations.messages("t")]
+        assert sorted(shown) == sorted(["beside", *(message.text for message in messages)])
+        assert (await store.conversations.get("t")).message_count == len(shown)
 
 
 # -- messages as they were put, and as they are read

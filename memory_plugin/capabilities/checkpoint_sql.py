@@ -224,3 +224,9 @@ FROM unnest($4::text[], $5::text[]) AS wanted (channel, version), LATERAL (
     ORDER BY checkpoint_id DESC LIMIT 1
 ) AS found
 """
+
+SAID = """
+SELECT seq::text, body::text, CASE WHEN NOT body ? 'content' THEN text END AS text, message_id, type, raw
+FROM {s}.messages
+WHERE tenant_id = $1 AND thread_id = $2 AND origin = 1 AND message_id = ANY ($3::text[]) ORDER BY messages.seq
+"""

@@ -160,6 +160,17 @@ class Checkpoints:
         )
         return {row["channel"]: row["refs"] for row in rows}
 
+    async def said(self, thread_id: str, message_ids: Sequence[str]) -> MessageRows:
+        """Those of these messages that are in the conversation beside any state."""
+        rows = await self._database.fetch(
+            self._database.sql(sql.SAID), self._tenant, thread_id, list(message_ids), repeat=Repeat.READ
+        )
+        seqs = [int(row["seq"]) for row in rows]
+        bodies, texts, ids, types, raws = (
+            [row[name] for row in rows] for name in ("body", "text", "message_id", "type", "raw")
+        )
+        return MessageRows(seqs, bodies, texts, ids, types, raws, internal=(), proof=None)
+
     async def delete_threads(self, thread_ids: Sequence[str]) -> dict[str, int]:
         """Remove threads with everything in them; rows by table."""
         ids = list(thread_ids)

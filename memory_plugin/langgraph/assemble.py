@@ -75,6 +75,16 @@ def tuples_of(codec: ValueCodec, page: Iterable[CheckpointRow], held: Mapping[in
         yield _tuple(codec, row, _versions(row), values)
 
 
+def learn_said(codec: ValueCodec, rows: MessageRows, known: KnownThread) -> None:
+    """Let it be known which rows these messages are, that the conversation has beside any state."""
+    messages = _Messages(codec)
+    messages.read(rows)
+    if messages.contradict(known):
+        known.reset()  # the thread was made anew since
+    messages.teach(known)
+    known.appended.update(rows.seqs)
+
+
 class _Messages:
     """The messages of one thread, by number, that some rows came with."""
 

@@ -204,6 +204,8 @@ class KnownThread:
     """The newest root checkpoint, as it was last read or put."""
     internal: set[int] = field(default_factory=set)
     """Rows that only a subgraph or another channel has so far."""
+    appended: set[int] = field(default_factory=set)
+    """Rows that the conversation has beside any state, as far as a put has to do with them."""
     generation: int = 0
     """Grows with each `reset`: entries of before are no rows any more."""
     counted: int = 0
@@ -327,6 +329,7 @@ class KnownThread:
         self.generation += 1
         self.rows, self._index, self.size, self.held = {}, {}, 0, None
         self.internal.clear()
+        self.appended.clear()
         self.views.clear()
         self.checkpoints.clear()
         self.buffer_parts.clear()

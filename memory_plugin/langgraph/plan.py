@@ -206,6 +206,8 @@ def plan_put(
     length = prepared.length
     if length is None and prepared.forks:  # what was said since is left behind
         length = sum(end - start for start, end in messages.spans.get(conversation, ()))
+    if length is not None:  # what is said beside the state is counted there, until it is in the state
+        length -= len(known.appended.intersection(messages.promoted))
     put = CheckpointPut(
         thread_id=prepared.thread_id,
         namespace=prepared.namespace,
@@ -244,9 +246,9 @@ def _place(
     """Find the rows of a list, and add what has none."""
     taken.find(known)
     rows = [entry.seq for entry in taken.entries[taken.settled :]]
-    if visible and known.internal:
+    if visible and (known.internal or known.appended):
         promoted = (entry.seq for entry in taken.entries)
-        messages.promoted += [row for row in promoted if row in known.internal]
+        messages.promoted += [row for row in promoted if row in known.internal or row in known.appended]
     if None in rows:
         messages.channels.append(channel)
         for place, row in enumerate(rows):
@@ -330,6 +332,7 @@ def learn_from_put(known: KnownThread, prepared: PreparedPut, plan: Plan, base: 
         base + place for place, message in enumerate(plan.put.messages, start=1) if message.origin == INTERNAL
     )
     known.internal.difference_update(plan.put.promoted)
+    known.appended.difference_update(plan.put.promoted)
     shift = base + 1 - _FRESH
     spans = {
         channel: merged((start + shift, end + shift) if start >= _FRESH else (start, end) for start, end in ranges)

@@ -9,6 +9,8 @@ import orjson
 
 from memory_plugin.capabilities.checkpoint_rows import Range
 from memory_plugin.capabilities.checkpoints import Checkpoints
+from memory_plugin.jsonable import clean_text
+from memory_plugin.langgraph.assemble import learn_said
 from memory_plugin.langgraph.codec import ValueCodec
 from memory_plugin.langgraph.known import KnownThread
 from memory_plugin.langgraph.names import original_name, stored_name, stored_version
@@ -47,6 +49,8 @@ class Putting:
     async def store(self) -> None:
         """Write it, in one statement where what is known is right."""
         self._complete = not await self._read_parent()
+        if self._complete:
+            await self._read_said()
         plan = await self._plan()
         # Only new messages have to wait for each other: who comes second must know the first one's rows.
         lock = self._known.lock if plan.put.messages else None
@@ -90,7 +94,8 @@ class Putting:
         self._complete, self._again, self._alone = True, self._again or last, last
         if not last:
             await self._read(self._prepared.checkpoint_id)
-            await self._read_parent()
+            if not await self._read_parent():
+                await self._read_said()
 
     async def _plan(self) -> Plan:
         prepared = self._prepared
@@ -124,6 +129,16 @@ class Putting:
         if parent is not None and (parent.learned or not new):
             return True
         return await self._read(prepared.parent_id)
+
+    async def _read_said(self) -> None:
+        """Learn what stayed of the conversation when its checkpoints expired: a late step must not say it again."""
+        prepared = self._prepared
+        lists = [prepared.values.get(channel) for channel in (*prepared.lists, *prepared.unchanged)]
+        messages = [message for each in lists if self._codec.is_messages(each) for message in each or ()]
+        ids = sorted({message.id for message in messages if type(message.id) is str})
+        if ids:
+            rows = await self._checkpoints.said(prepared.thread_id, [clean_text(each) for each in ids])
+            learn_said(self._codec, rows, self._known)
 
     async def _read(self, checkpoint_id: str) -> bool:
         prepared = self._prepared
