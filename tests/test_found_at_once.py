@@ -12,7 +12,6 @@ import pytest
 
 from memory_plugin.capabilities import passages as passages_module
 from memory_plugin.capabilities.memory_items import ItemPut
-from memory_plugin.capabilities.memory_values import memory_of
 from memory_plugin.capabilities.passages import MEMORY, MESSAGE, REFERENCE, Candidate, Scope, Wanted
 from memory_plugin.core import MemoryCore
 from memory_plugin.ranking import Weights, fuse
@@ -146,10 +145,8 @@ async def test_the_rows_of_the_best_facts_come_with_the_candidates(filled: Memor
         scores = {each.candidate.id: each.score for each in fuse(facts, weights)}
         assert len(reading.facts) == 6 < len(facts)
         assert all(scores[id] >= least - 1e-9 for id in reading.facts)
-        read = await filled.memories.rows(list(reading.facts))
-        assert {id: memory_of(row) for id, row in reading.facts.items()} == {
-            id: memory_of(row) for id, row in read.items()
-        }
+        for id, row in (await filled.memories.rows(list(reading.facts))).items():
+            assert {name: reading.facts[id][name] for name in row.keys()} == dict(row)  # noqa: SIM118 - a record
 
 
 async def test_an_expired_fact_does_not_come_with_its_passage(filled: MemoryCore) -> None:

@@ -307,6 +307,7 @@ async def test_a_database_that_takes_no_writes_answers_with_what_is_indexed(
 ) -> None:
     await memory.remember("Alice likes tea", user_id="alice")
     assert await memory.indexed(10)
+    await memory._indexer.stop()
     memory.kick = lambda: None  # type: ignore[method-assign]
     await memory.remember("Alice likes tea from Assam", user_id="alice")
     async with read_only(database_url) as reader:

@@ -75,8 +75,9 @@ class Memories:
         self._remember_many = database.sql(sql.REMEMBER_MANY)
         self._get = {
             wanted: database.sql(fill(sql.GET, wanted=wanted, when=when))
-            for wanted, when in ((sql.BY_ITEM, LIVE), (sql.BY_KEY, OPEN_LIVE), (sql.BY_ROWS, sql.LASTING))
+            for wanted, when in ((sql.BY_ITEM, LIVE), (sql.BY_KEY, OPEN_LIVE))
         }
+        self._found = database.sql(sql.FOUND)
         self._get_as_of = database.sql(fill(sql.GET, wanted=sql.BY_ITEM, when=sql.AS_OF))
         self._history = database.sql(sql.HISTORY)
         self._undo = database.sql(sql.UNDO)
@@ -277,11 +278,11 @@ class Memories:
         return None if row is None else memory_of(row)
 
     async def rows(self, ids: Sequence[UUID]) -> dict[UUID, Record]:
-        """The versions with these row ids, by which the search index knows them, see `memory_of`.
+        """What a hit says of the versions with these row ids, by which the search index knows them.
 
         Superseded ones are among them (see `superseded_at`), expired ones are not.
         """
-        rows = await self._database.fetch(self._get[sql.BY_ROWS], self._tenant, list(ids), repeat=Repeat.READ)
+        rows = await self._database.fetch(self._found, self._tenant, list(ids), repeat=Repeat.READ)
         return {row["id"]: row for row in rows}
 
     async def list(

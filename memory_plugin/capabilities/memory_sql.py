@@ -152,8 +152,15 @@ FROM known k JOIN input i ON i.id = k.new_id CROSS JOIN LATERAL (
 GET = fill("SELECT {columns} FROM {seen}memories m WHERE m.tenant_id = $1 AND {wanted} AND {when}", columns=COLUMNS)
 BY_ITEM = "m.item_id = $2::uuid"
 BY_KEY = "m.id = ANY (ARRAY(SELECT {s}.current_row($1, $2::text[], $3::text)))"
-BY_ROWS = "m.id = ANY ($2::uuid[])"
-LASTING = "(m.expires_at IS NULL OR m.expires_at > now())"
+
+# What a hit says of a fact; `found_with_facts` gives the same columns. What came to its end is not among them.
+FOUND = """
+SELECT m.id, m.item_id, m.user_id, m.thread_id, m.namespace, m.key, m.content, m.metadata::text AS metadata,
+       m.source::text AS source, m.importance, m.trust, m.valid_from, m.valid_to, m.recorded_at, m.superseded_at
+FROM {seen}memories m
+WHERE m.tenant_id = $1 AND m.id = ANY ($2::uuid[]) AND (m.expires_at IS NULL OR m.expires_at > now())
+"""
+
 AS_OF = (
     "m.recorded_at <= $3::timestamptz AND (m.superseded_at IS NULL OR m.superseded_at > $3) "
     "AND (m.expires_at IS NULL OR m.expires_at > $3)"

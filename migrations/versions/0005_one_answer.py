@@ -36,9 +36,8 @@ CREATE FUNCTION found_with_facts(
     reading text, id uuid, kind smallint, words float8, meaning float8, said_at timestamptz, user_id text,
     thread_id text, seq bigint, document_id uuid, speaker text, length integer, asks boolean, dated boolean,
     is_context boolean, flagged boolean,
-    item_id uuid, version integer, namespace text[], key text, content text, value text, agent_id text, metadata text,
-    source text, importance real, trust text, valid_from timestamptz, valid_to timestamptz, recorded_at timestamptz,
-    superseded_at timestamptz, created_at timestamptz
+    item_id uuid, namespace text[], key text, content text, metadata text, source text, importance real, trust text,
+    valid_from timestamptz, valid_to timestamptz, recorded_at timestamptz, superseded_at timestamptz
 )
 LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
 SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_nestloop = off
@@ -157,8 +156,8 @@ BEGIN
     SELECT NULL::text, p.id, p.kind, c.words, c.meaning, p.said_at, p.user_id, p.thread_id, p.seq, p.document_id,
            p.speaker, p.length, {asks}, p.kind = 2 AND times IS NOT NULL AND (p.weights <#> times) < 0,
            NOT c.is_named AND c.meaning IS NULL, p.flagged,
-           m.item_id, m.version, m.namespace, m.key, m.content, m.value::text, m.agent_id, m.metadata::text,
-           m.source::text, m.importance, m.trust, m.valid_from, m.valid_to, m.recorded_at, m.superseded_at, m.created_at
+           m.item_id, m.namespace, m.key, m.content, m.metadata::text, m.source::text, m.importance, m.trust,
+           m.valid_from, m.valid_to, m.recorded_at, m.superseded_at
     FROM chosen c
     CROSS JOIN LATERAL (SELECT * FROM passages p WHERE p.tenant_id = of_tenant AND p.ctid = c.at OFFSET 0) AS p
     LEFT JOIN LATERAL (
