@@ -302,7 +302,7 @@ async def _everything(memory: Memory) -> dict[str, Any]:
         "scope": "user", "scope_id": "alice", "name": "animal", "uri": passage.citation.uri, "source": "animals.md",
         "chunk_id": passage.id, "collection": "default", "query": WORD, "content": "new words", "text": "new words", "value": {"is": "new"},
         "title": "new", "ids": [fact.id],
-        "conversations.hydrate:ids": [("thread-1", 1)], "version": 1, "secret": "mpt_YWNtZQ.0.0", "share_id": share.id,
+        "conversations.hydrate:ids": [("thread-1", 1)], "folders": "/", "version": 1, "secret": "mpt_YWNtZQ.0.0", "share_id": share.id,
         "messages": [{"role": "user", "content": "new"}], "other": "thread-2", "buffer": {"a": 1}, "values": {"a": 1},
         "containment": {}, "policy": Retention(keep_last=1), "proposal_id": fact.id, "when": fact.created_at,
         "before": 1, "after": 1, "to_version": 1, "turn": 1, "outcome": "good", "facts": ["new words"], "languages": "simple", "mentions": WORD,
