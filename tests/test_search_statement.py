@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from typing import Any
 
 import pytest
 
+from memory_plugin.capabilities import passage_search
 from memory_plugin.capabilities import passages as passages_module
 from memory_plugin.capabilities.passage_search import (
     CANDIDATES,
@@ -173,19 +175,60 @@ def _term(number: int, containing: int, passages: int) -> Any:
 
 
 def test_the_rarest_terms_nominate_within_the_budget() -> None:
-    """A sixty-fourth of the passages, but no less than 2,000 and no more than 5,000; one term always does."""
+    """A sixty-fourth of the passages, but no less than 2,000 and no more than 5,000; the only term always does."""
     counts = {1: 30_000, 2: 5, 3: 3_400, 4: 1_500}
     for passages, chosen in ((50_000, [2, 4]), (360_000, [2, 4, 3]), (5_000_000, [2, 4])):
         of_tenant = counts if passages < 1_000_000 else {**counts, 3: 3_600}
         assert nominating([_term(number, count, passages) for number, count in of_tenant.items()])[0] == chosen
-    assert nominating([_term(1, 90_000, 100_000)]) == ([1], [])
+    assert nominating([_term(1, 90_000, 100_000)]) == ([1], [], [])
 
 
 def test_the_weightiest_pairs_of_the_other_terms_nominate_within_their_budget() -> None:
     terms = [_term(number, count, 100_000) for number, count in ((1, 1_900), (2, 5_000), (3, 9_000), (4, 10_000))]
-    assert nominating(terms) == ([1], [(2, 3), (2, 4)]), "450 and 500 passages; the third pair's 900 are too many"
-    many = [_term(number, 2_001 + number, 100_000) for number in range(6)]
-    assert nominating(many) == ([0], [(1, 2), (1, 3), (1, 4), (2, 3), (1, 5), (2, 4)])
+    assert nominating(terms) == ([1], [(2, 3), (2, 4)], []), "450 and 500 passages; the third pair's 900 are too many"
+    many = [_term(number, 2_000 + number, 100_000) for number in range(7)]
+    assert nominating(many) == ([0], [(1, 2), (1, 3), (1, 4), (2, 3), (1, 5), (2, 4)], [])
+
+
+@pytest.mark.parametrize(
+    ("counts", "groups"),
+    [
+        ([3_000, 4_000, 90_000], [(0, 1)]),  # 120 passages; 2,700 have one of them and the third
+        ([20_000, 20_000, 20_000, 21_000], [(0, 1, 2), (0, 1, 3)]),  # 800 each; pairs have 4,000
+        ([60_000, 70_000], [(0, 1)]),
+        ([60_000] * 9, [(0, 1, 2, 3, 4, 5)]),
+    ],
+    ids=["pairs", "three", "all", "no more than six"],
+)
+def test_where_every_term_is_common_they_nominate_together(counts: list[int], groups: list[tuple[int, ...]]) -> None:
+    """What has the rarest by itself is looked at only where they bring hardly anything."""
+    terms = [_term(number, count, 100_000) for number, count in enumerate(counts)]
+    assert nominating(terms) == ([], groups, [0])
+
+
+def test_a_question_of_thousands_of_common_words_is_read_at_once() -> None:
+    terms = [_term(number, 30_000 + number, 100_000) for number in range(5_000)]
+    started = time.process_time()
+    assert nominating(terms)[2] == [0]
+    assert time.process_time() - started < 0.5
+
+
+async def test_common_words_that_never_stand_together_are_found(
+    words_only: MemoryCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passages_module, "FEW", 0)
+    monkeypatch.setattr(passage_search, "LEAST_WORD_BUDGET", 5)
+    monkeypatch.setattr(passage_search, "GROUP_BUDGET", 1)
+    await words_only.remember_many([f"walrus number {place}" for place in range(30)])
+    await words_only.remember_many([f"seal number {place}" for place in range(40)])
+    await words_only.indexed()
+    async with counted(words_only.database) as sent:
+        hits = await words_only.recall("a walrus or a seal?", limit=20)
+    assert "best_by_terms" in sent[-2] + sent[-1]
+    assert {hit.text.split()[0] for hit in hits} == {"walrus"}, "the rarer one is what is fallen back on"
+    await words_only.remember("a seal beside a walrus")
+    await words_only.indexed()
+    assert (await words_only.recall("a walrus or a seal?"))[0].text == "a seal beside a walrus"
 
 
 @pytest.mark.parametrize("user", [None, "u"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,9 @@ PAIR_BUDGET, PAIRS = 1_000, 6
 """Passages that pairs of the other terms may match, by how often both are, and how many pairs: what has two of the
 commoner terms is a candidate too. Measured among a hundred thousand: 99.7% of the exact top ten, reading 1,500
 passages; the rarest terms alone need 3,400 for 98.2%."""
+
+GROUP_BUDGET, LARGEST_GROUP = 2_000, 6
+"""The same for groups where every term is too common to nominate alone: of two terms, or as many more as it takes."""
 
 NEARBY: Final = 8
 """How far apart in their thread two messages may be and still be neighbours: calls of tools and empty
@@ -180,11 +184,15 @@ class SearchBuilder:
         query = ",".join(f"{term}:{weight:.6g}" for term, weight in sorted(weights.items()) if weight > 0)
         bound = self._bind(f"{{{query}}}/{SPARSE_SIZE}")
         self._weights[kind] = bound
-        rarest, pairs = nominating(terms)
-        matching = self._bind("{" + ",".join(str(self._key(term, kind)) for term in rarest) + "}")
-        both = self._bind(
-            "{" + ",".join(f"{{{self._key(one, kind)},{self._key(other, kind)}}}" for one, other in pairs) + "}"
-        )
+        alone, groups, or_else = nominating(terms)
+        if condition is not None:
+            alone, or_else = alone or or_else, []  # how many of them will fulfil it is not known
+
+        def keys(terms: Sequence[int]) -> str:
+            return "{" + ",".join(str(self._key(term, kind)) for term in terms) + "}"
+
+        matching, instead = self._bind(keys(alone)), self._bind(keys(or_else))
+        together = self._bind("{" + ",".join(map(keys, groups)) + "}")
         of_all = kind == REFERENCE
         sides = ", ".join(
             (
@@ -199,8 +207,8 @@ class SearchBuilder:
         )
         limit = "$2" if condition is None else "NULL"
         found = (
-            f"{{s}}.found_by_terms($1, {kind:d}::smallint, {matching}::text::int4[], {both}::text::int4[], "
-            f"{bound}::text::sparsevec, {limit}::integer, {sides})"
+            f"{{s}}.best_by_terms($1, {kind:d}::smallint, {matching}::text::int4[], {together}::text::int4[], "
+            f"{instead}::text::int4[], {bound}::text::sparsevec, {limit}::integer, {sides})"
         )
         if condition is None:
             return f"(SELECT id FROM {found})"
@@ -293,29 +301,46 @@ class SearchBuilder:
         )
 
 
-def nominating(terms: Sequence[Term]) -> tuple[list[int], list[tuple[int, int]]]:
-    """The terms that nominate candidates: the rarest by themselves, of the others the weightiest pairs.
+def nominating(terms: Sequence[Term]) -> tuple[list[int], list[tuple[int, ...]], list[int]]:
+    """The terms that nominate candidates, each group within its budget of matching rows.
 
-    Each within its budget of matching rows; those of a pair are reckoned as if its terms knew nothing of each other.
+    Returns:
+        Terms that nominate whatever has them, the rarest; groups of as many of the others each, the weightiest, that
+        nominate what has all of a group; and terms to fall back on where that is hardly anything.
     """
     among = max((row["passages"] for row in terms), default=0)
     budget = min(WORD_BUDGET, max(LEAST_WORD_BUDGET, among // 64))
     ordered = sorted(terms, key=lambda row: (row["containing"], row["lexeme"]))
     alone = 0
     for row in ordered:
-        if alone and row["containing"] > budget:
+        if row["containing"] > budget:
             break
         budget -= row["containing"]
         alone += 1
-    others = combinations((row for row in ordered[alone:] if row["weight"] > 0), 2)
-    budget = PAIR_BUDGET
-    pairs: list[tuple[int, int]] = []
-    for one, other in sorted(others, key=lambda pair: -(pair[0]["weight"] + pair[1]["weight"]))[:PAIRS]:
-        budget -= one["containing"] * other["containing"] // among
+    others = [row for row in ordered[alone:] if row["weight"] > 0]
+    if alone:
+        return [row["term"] for row in ordered[:alone]], _groups(others, 2, PAIR_BUDGET, among), []
+    rarest = [row["term"] for row in ordered[:1]]
+    if len(others) < 2:
+        return rarest, [], []
+    for size in range(2, min(len(others), LARGEST_GROUP)):
+        if groups := _groups(others, size, GROUP_BUDGET, among):
+            return [], groups, rarest
+    return [], _groups(others, min(len(others), LARGEST_GROUP), math.inf, among)[:1], rarest
+
+
+def _groups(terms: Sequence[Term], size: int, budget: float, among: int) -> list[tuple[int, ...]]:
+    """The weightiest groups of so many terms; what has all of one is reckoned as if they knew nothing of each other."""
+    chosen: list[tuple[int, ...]] = []
+    # whoever is behind these could be replaced by as many better ones as there are groups
+    some = sorted(terms, key=lambda row: -row["weight"])[: size + PAIRS - 1]
+    weightiest = sorted(combinations(some, size), key=lambda group: -sum(row["weight"] for row in group))
+    for group in weightiest[:PAIRS]:
+        budget -= among * math.prod(row["containing"] / among for row in group)
         if budget < 0:
             break
-        pairs.append((one["term"], other["term"]))
-    return [row["term"] for row in ordered[:alone]], pairs
+        chosen.append(tuple(row["term"] for row in group))
+    return chosen
 
 
 def term_id(lexeme: str) -> int:

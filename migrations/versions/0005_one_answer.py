@@ -1,4 +1,4 @@
-"""A question of a tenant with few passages is answered by one statement, the facts in the answer with it.
+"""Few passages are searched by one statement, which brings the facts; words that stand everywhere nominate together.
 
 Frozen once released. Statements run with the store's schema first on the search path, so nothing
 here names a schema.
@@ -176,6 +176,28 @@ END $body$
     " E' \\n\\t'), 1) IN ('?', '？', '؟'), false)",
 )
 
+# The best passages by words, as `found_by_terms` gives them for terms alone and in groups; where these are fewer than
+# wanted, also what has one of the terms `or_else`: words may be common, each of them, and never stand together.
+BEST_BY_TERMS = """
+CREATE FUNCTION best_by_terms(
+    of_tenant text, of_kind smallint, matching integer[], groups integer[], or_else integer[], query sparsevec,
+    wanted integer, of_user text, or_nobody boolean, of_thread text, since timestamptz, until timestamptz,
+    as_of timestamptz
+) RETURNS TABLE (id uuid, score float8)
+LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100 SET search_path FROM CURRENT AS $body$
+DECLARE
+    given bigint;
+BEGIN
+    RETURN QUERY SELECT * FROM found_by_terms(of_tenant, of_kind, matching, groups, query, wanted, of_user, or_nobody,
+                                              of_thread, since, until, as_of);
+    GET DIAGNOSTICS given = ROW_COUNT;
+    IF given < wanted AND or_else <> '{}' THEN
+        RETURN QUERY SELECT * FROM found_by_terms(of_tenant, of_kind, or_else, '{}', query, wanted, of_user, or_nobody,
+                                                  of_thread, since, until, as_of);
+    END IF;
+END $body$
+"""
+
 STEPS = (
     # hardly a passage has several vectors: whether a tenant has one is known without looking at all of them
     (
@@ -183,6 +205,7 @@ STEPS = (
         "DROP INDEX embeddings_parts_idx",
     ),
     (FOUND_WITH_FACTS, "DROP FUNCTION found_with_facts"),
+    (BEST_BY_TERMS, "DROP FUNCTION best_by_terms"),
 )
 
 
