@@ -26,13 +26,11 @@ LEAST_WORD_BUDGET, WORD_BUDGET = 2_000, 5_000
 """Passages that the rarest terms of a query may match in all: each of those is a candidate. So many are a
 sixty-fourth of all, within these bounds."""
 
-PAIR_BUDGET, PAIRS = 1_000, 6
-"""Passages that pairs of the other terms may match, by how often both are, and how many pairs: what has two of the
-commoner terms is a candidate too. Measured among a hundred thousand: 99.7% of the exact top ten, reading 1,500
-passages; the rarest terms alone need 3,400 for 98.2%."""
-
-GROUP_BUDGET, LARGEST_GROUP = 2_000, 6
-"""The same for groups where every term is too common to nominate alone: of two terms, or as many more as it takes."""
+GROUP_BUDGET, GROUPS, LARGEST_GROUP = 1_000, 6, 6
+"""Passages that groups of the other terms may match, by how often each is, how many groups, and of how many terms at the
+most: what has two of the commoner terms is a candidate too, and where all are common, what has two, or as many more as
+it takes. Measured among a hundred thousand facts: 99.7% of the exact top ten, reading 1,500; the rarest terms alone need
+3,400 for 98.2%. Among as many passages of documents, where a word stands in more of them: 99.7 to 99.9%."""
 
 NEARBY: Final = 8
 """How far apart in their thread two messages may be and still be neighbours: calls of tools and empty
@@ -319,7 +317,7 @@ def nominating(terms: Sequence[Term]) -> tuple[list[int], list[tuple[int, ...]],
         alone += 1
     others = [row for row in ordered[alone:] if row["weight"] > 0]
     if alone:
-        return [row["term"] for row in ordered[:alone]], _groups(others, 2, PAIR_BUDGET, among), []
+        return [row["term"] for row in ordered[:alone]], _groups(others, 2, GROUP_BUDGET, among), []
     rarest = [row["term"] for row in ordered[:1]]
     if len(others) < 2:
         return rarest, [], []
@@ -333,9 +331,9 @@ def _groups(terms: Sequence[Term], size: int, budget: float, among: int) -> list
     """The weightiest groups of so many terms; what has all of one is reckoned as if they knew nothing of each other."""
     chosen: list[tuple[int, ...]] = []
     # whoever is behind these could be replaced by as many better ones as there are groups
-    some = sorted(terms, key=lambda row: -row["weight"])[: size + PAIRS - 1]
+    some = sorted(terms, key=lambda row: -row["weight"])[: size + GROUPS - 1]
     weightiest = sorted(combinations(some, size), key=lambda group: -sum(row["weight"] for row in group))
-    for group in weightiest[:PAIRS]:
+    for group in weightiest[:GROUPS]:
         budget -= among * math.prod(row["containing"] / among for row in group)
         if budget < 0:
             break
