@@ -27,10 +27,10 @@ LEAST_WORD_BUDGET, WORD_BUDGET = 2_000, 5_000
 sixty-fourth of all, within these bounds."""
 
 GROUP_BUDGET, GROUPS, LARGEST_GROUP = 1_000, 6, 6
-"""Passages that groups of the other terms may match, by how often each is, how many groups, and of how many terms at the
+"""Passages that groups of the other terms may match, by how often each is; how many groups, and of how many terms at
 most: what has two of the commoner terms is a candidate too, and where all are common, what has two, or as many more as
-it takes. Measured among a hundred thousand facts: 99.7% of the exact top ten, reading 1,500; the rarest terms alone need
-3,400 for 98.2%. Among as many passages of documents, where a word stands in more of them: 99.7 to 99.9%."""
+it takes. Measured among a hundred thousand facts: 99.7% of the exact top ten, reading 1,500; the rarest terms alone
+need 3,400 for 98.2%. Among as many passages of documents, where a word stands in more of them: 99.7 to 99.9%."""
 
 NEARBY: Final = 8
 """How far apart in their thread two messages may be and still be neighbours: calls of tools and empty
