@@ -103,14 +103,20 @@ class Recall:
             return Hits()
         chosen = weights or self._weights
         wanted = size if rerank is None else max(size, DEPTH)
-        search = Search(
-            self._passages, text, numbers, scope, conditions, max(CANDIDATES, 2 * size),
-            facts=2 * wanted + SOME, weights=chosen,
-        )  # fmt: skip
-        candidates = await search.run()
+
+        async def found(facts: int) -> tuple[Search, list[Hit]]:
+            search = Search(
+                self._passages, text, numbers, scope, conditions, max(CANDIDATES, 2 * size), facts=facts, weights=chosen
+            )
+            candidates = await search.run()
+            ranked = [each for each in fuse(candidates, chosen, search.question) if each.score > 0]
+            hits = _Found(scope.as_of, chosen, explain=explain)
+            return search, await self._hits(ranked, wanted, hits, search.facts)
+
+        search, hits = await found(2 * wanted + SOME)
+        if len(hits) < wanted and search.is_cut:
+            search, hits = await found(0)  # most of the best came to their end
         self.embedding_error = search.embedding_error
-        ranked = [each for each in fuse(candidates, chosen, search.question) if each.score > 0]
-        hits = await self._hits(ranked, wanted, _Found(scope.as_of, chosen, explain=explain), search.facts)
         if rerank is not None:
             hits = (await reranked(rerank, text, hits))[:size]
         return Hits(hits, words_only=search.words_only)

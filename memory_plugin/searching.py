@@ -40,12 +40,13 @@ class Search:
         kinds: MEMORY, MESSAGE, REFERENCE.
         conditions: what else passages of a kind must fulfil, as `Passages.search` takes it.
         limit: how many each list of each kind nominates.
-        facts: how many rows of memories may come with the candidates, the best by words and meaning as `weights`
-            has them.
+        facts: of memories only so many may be nominated, the best by words and meaning as `weights` has them, with
+            their rows; 0 for all, without.
 
     Attributes:
         question: its cues, once `run` has read it.
         facts: the rows that came with the candidates, by their ids.
+        is_cut: whether other memories may have been nominated too.
         words_only: why meaning had no part in it, or None.
         embedding_error: why the question could not be embedded, or None.
     """
@@ -76,6 +77,7 @@ class Search:
             of_meaning=weights.meaning,
         )
         self.facts: Mapping[UUID, Record] = {}
+        self.is_cut = False
         self.question = read_question(text)
         self.words_only: str | None = None
         self.embedding_error: EmbeddingError | None = None
@@ -91,14 +93,14 @@ class Search:
         plain = await self._understand(reading)
         if not is_quick or plain != self._text:
             await self._embed(plain)
-        found, self.facts = reading.candidates, reading.facts
+        found, self.facts, self.is_cut = reading.candidates, reading.facts, reading.is_cut
         if found is None and not self._conditions and reading.is_of_few:
             # who speaks is known now, and the question embedded without them
             names = {*reading.speakers.keys(), *reading.speakers.values()}
             again = await self._passages.read(
                 self._text, self._kinds, scope=self._scope, names=names, wanted=self._wanted
             )
-            found, self.facts = again.candidates, again.facts
+            found, self.facts, self.is_cut = again.candidates, again.facts, again.is_cut
         return await self._by_lists(reading) if found is None else found
 
     async def _read(self, is_at_once: bool) -> Reading:

@@ -130,6 +130,11 @@ async def test_it_leaves_a_question_to_the_lists_where_there_are_many(
     assert reading.candidates is None
 
 
+def scale_of(candidates: list[Candidate]) -> tuple[float, ...]:
+    meanings = [each.meaning for each in candidates if each.meaning is not None]
+    return max(each.words for each in candidates), min(meanings), max(meanings)
+
+
 async def test_the_rows_of_the_best_facts_come_with_the_candidates(filled: MemoryCore) -> None:
     """As many as are asked for, by the weights that are given, as if they were read by their ids."""
     passages = filled.passages
@@ -137,8 +142,13 @@ async def test_the_rows_of_the_best_facts_come_with_the_candidates(filled: Memor
     for of_words, of_meaning in ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5)):
         wanted = Wanted(vector, 50, 2, facts=6, of_words=of_words, of_meaning=of_meaning)
         reading = await passages.read("walrus and otter", KINDS, wanted=wanted)
-        facts = [each for each in reading.candidates or [] if each.kind == MEMORY]
+        all_of_them = (await passages.read("walrus and otter", KINDS, wanted=Wanted(vector, 50, 2))).candidates or []
+        facts = [each for each in all_of_them if each.kind == MEMORY]
         weights = Weights(words=of_words, meaning=of_meaning)
+        kept = [each for each in reading.candidates or [] if each.kind == MEMORY]
+        assert {each.id for each in kept} >= set(reading.facts)
+        assert len(kept) <= 6 + 3 < len(facts)
+        assert scale_of(reading.candidates or []) == scale_of(all_of_them), "scores must not depend on what is left out"
         best = [each.candidate.id for each in fuse(facts, weights)][:6]
         # equal scores may be cut in any order
         least = min(each.score for each in fuse(facts, weights) if each.candidate.id in best)
@@ -147,6 +157,19 @@ async def test_the_rows_of_the_best_facts_come_with_the_candidates(filled: Memor
         assert all(scores[id] >= least - 1e-9 for id in reading.facts)
         for id, row in (await filled.memories.rows(list(reading.facts))).items():
             assert {name: reading.facts[id][name] for name in row.keys()} == dict(row)  # noqa: SIM118 - a record
+
+
+async def test_where_the_best_facts_came_to_their_end_the_others_are_found(filled: MemoryCore) -> None:
+    """Of many facts only the best are given at first."""
+    await filled.remember_many([f"The walrus sleeps, night {place}" for place in range(40)], user_id="ann")
+    await filled.indexed()
+    before = await filled.recall("walrus sleeps", user_id="ann", kinds=["memory"], limit=40)
+    ended = [hit.id for hit in before[:20]]
+    await filled.database.execute(
+        "UPDATE memory.memories SET expires_at = now() - interval '1 second' WHERE item_id = ANY ($1::uuid[])", ended
+    )
+    after = await filled.recall("walrus sleeps", user_id="ann", kinds=["memory"], limit=4)
+    assert [hit.text for hit in after] == [hit.text for hit in before[20:24]]
 
 
 async def test_an_expired_fact_does_not_come_with_its_passage(filled: MemoryCore) -> None:

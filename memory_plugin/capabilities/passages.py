@@ -79,6 +79,7 @@ class Reading:
         terms: the lexemes of the question, for each kind.
         candidates: what a search for it nominates; None where that was not asked for or takes another statement.
         facts: rows of memories among them, by their ids: of those that seem best.
+        is_cut: other memories may have been nominated too, and were left out.
     """
 
     is_pending: bool
@@ -88,6 +89,7 @@ class Reading:
     terms: Sequence[Term]
     candidates: list[Candidate] | None = None
     facts: Mapping[UUID, Record] = field(default_factory=dict)
+    is_cut: bool = False
 
     @property
     def is_of_few(self) -> bool:
@@ -100,7 +102,7 @@ class Wanted:
     """The candidates that a reading gives where it can, see `Passages.search`.
 
     Attributes:
-        facts: so many rows of memories come with them: the best by the two weights.
+        facts: of memories only so many, the best by the two weights, and each with its row; 0 for all, without.
     """
 
     vector: QueryVector | None
@@ -370,6 +372,7 @@ class Passages:
             terms=terms,
             candidates=[Candidate._make(row[_OF_CANDIDATE]) for row in rows] if at_once else None,
             facts={row["id"]: row for row in rows if row["item_id"] is not None},
+            is_cut=0 < wanted.facts <= sum(row["kind"] == MEMORY for row in rows),
         )
 
     async def query_terms(self, words: str, kinds: Sequence[int], names: Iterable[str] = ()) -> Sequence[Term]:

@@ -16,9 +16,10 @@ A_TERM = "('x' || left(encode(sha256(convert_to(lexeme, 'UTF8')), 'hex'), 7))::b
 
 # What the index knows of a question (the first row, as JSON), and then the candidates, if the tenant has no more than
 # `few` passages and nothing of it waits for the index: all of them are measured, by words and by meaning, and the best
-# `wanted` of each kind by either are given, with the messages around those that are messages. The rows of the facts
-# that seem best, `facts` of them, come with it; `by_words` and `by_meaning` say what counts how much for that. The
-# terms of the question are given where it takes another statement to find the candidates.
+# `wanted` of each kind by either are given, with the messages around those that are messages. Of facts only the best
+# `facts` are, if that is not 0, each with its row, and those at the ends of the scales that all are measured by;
+# `by_words` and `by_meaning` say what counts how much for them. The terms of the question are given where it takes
+# another statement to find the candidates.
 #
 # Plans are kept, and do not depend on what the planner believes of tables: it joins by hashing, whatever it takes them
 # for. What is known of a passage beside its numbers is read for those that were chosen, from where they were seen: a
@@ -143,11 +144,15 @@ BEGIN
         FROM (SELECT s.*, s.id IN (SELECT n.id FROM named n) AS is_named
               FROM seen s WHERE 2 = ANY (kinds) AND surroundings > 0 AND s.kind = 2 OFFSET 0) AS m
     ), chosen AS MATERIALIZED (
-        SELECT n.at, n.words, n.meaning, true AS is_named,
-               row_number() OVER (ORDER BY n.kind <> 1,
-                   coalesce(by_words * n.words / nullif(of_all.words, 0), 0)
-                   + coalesce(by_meaning * n.meaning / nullif(of_all.span, 0), 0) DESC) AS place
-        FROM named n, (SELECT max(words) AS words, max(meaning) - min(meaning) AS span FROM named) AS of_all
+        SELECT n.at, n.words, n.meaning, true AS is_named, n.place
+        FROM (
+            SELECT n.*, n.words = ends.words OR n.meaning IN (ends.low, ends.high) AS is_end,
+                   row_number() OVER (ORDER BY n.kind <> 1,
+                       coalesce(by_words * n.words / nullif(ends.words, 0), 0)
+                       + coalesce(by_meaning * n.meaning / nullif(ends.high - ends.low, 0), 0) DESC) AS place
+            FROM named n, (SELECT max(words) AS words, min(meaning) AS low, max(meaning) AS high FROM named) AS ends
+        ) AS n
+        WHERE facts = 0 OR n.kind <> 1 OR n.place <= facts OR n.is_end
         UNION ALL
         SELECT t.at, t.words, t.meaning, false, NULL
         FROM talk t
