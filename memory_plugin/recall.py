@@ -169,7 +169,7 @@ class Recall:
             ]
             unread = [id for id in ids[MEMORY] if id not in facts]
             memories, messages, references = await _together(
-                partial(self._memories.rows, unread) if unread else None,
+                partial(self._memories.hydrate, unread) if unread else None,
                 partial(self._conversations.hydrate, places) if places else None,
                 partial(self._references.hydrate, ids[REFERENCE]) if ids[REFERENCE] else None,
             )

@@ -100,7 +100,7 @@ async def test_a_passage_with_several_vectors_is_as_near_as_the_nearest(filled: 
         lists = await passages.search(words=question, vector=vector, kinds=[MEMORY], limit=100)
         assert by_id(reading.candidates or []) == by_id(lists)
         nearest = max(lists, key=lambda each: each.meaning or 0)
-        assert (await filled.memories.rows([nearest.id]))[nearest.id]["key"] == "parts"
+        assert (await filled.memories.hydrate([nearest.id]))[nearest.id]["key"] == "parts"
 
 
 async def test_words_alone_nominate_without_a_vector(filled: MemoryCore) -> None:
@@ -155,7 +155,7 @@ async def test_the_rows_of_the_best_facts_come_with_the_candidates(filled: Memor
         scores = {each.candidate.id: each.score for each in fuse(facts, weights)}
         assert len(reading.facts) == 6 < len(facts)
         assert all(scores[id] >= least - 1e-9 for id in reading.facts)
-        for id, row in (await filled.memories.rows(list(reading.facts))).items():
+        for id, row in (await filled.memories.hydrate(list(reading.facts))).items():
             assert {name: reading.facts[id][name] for name in row.keys()} == dict(row)  # noqa: SIM118 - a record
 
 

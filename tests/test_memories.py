@@ -382,7 +382,7 @@ async def test_what_is_superseded_leaves_the_index(database: Database, memories:
     assert await count(database, "index_queue") == 2, "the middle version is found by as_of too"
     await passages.catch_up()
     found = await passages.search(words="Alice lives", vector=None, kinds=[1])
-    rows = await memories.rows([candidate.id for candidate in found])
+    rows = await memories.hydrate([candidate.id for candidate in found])
     assert [(row["content"], row["item_id"]) for row in rows.values()] == [("Alice lives in Kyoto", first.id)]
 
 
@@ -484,7 +484,9 @@ async def test_an_expired_item_is_found_nowhere(database: Database, memories: Me
     assert await memories.items.list_namespaces([NamespaceQuery()]) == [[]]
     assert (await memories.list()).items == []
     assert (
-        await memories.rows([UUID(row["item"]) for row in await database.fetch("SELECT item FROM memory.index_queue")])
+        await memories.hydrate(
+            [UUID(row["item"]) for row in await database.fetch("SELECT item FROM memory.index_queue")]
+        )
         == {}
     )
     for ask in (memories.get, memories.history, memories.undo):

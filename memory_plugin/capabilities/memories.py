@@ -277,7 +277,7 @@ class Memories:
         )
         return None if row is None else memory_of(row)
 
-    async def rows(self, ids: Sequence[UUID]) -> dict[UUID, Record]:
+    async def hydrate(self, ids: Sequence[UUID]) -> dict[UUID, Record]:
         """What a hit says of the versions with these row ids, by which the search index knows them.
 
         Superseded ones are among them (see `superseded_at`), expired ones are not.

@@ -189,7 +189,7 @@ CREATE FUNCTION best_by_terms(
     wanted integer, of_user text, or_nobody boolean, of_thread text, since timestamptz, until timestamptz,
     as_of timestamptz
 ) RETURNS TABLE (id uuid, score float8)
-LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100 SET search_path FROM CURRENT AS $body$
+LANGUAGE plpgsql STABLE ROWS 100 SET search_path FROM CURRENT AS $body$
 DECLARE
     given bigint;
 BEGIN
