@@ -169,7 +169,8 @@ async def _search(server: Server, chunks: int, questions: int, step: Step) -> di
             )
             await memory.indexed()
             await memory.spaces.tend()
-            while await memory.database.fetchval("SELECT count(*) FROM pg_stat_progress_create_index"):
+            building = "SELECT count(*) FROM pg_stat_progress_create_index"
+            while await memory.database.fetchval(building):  # noqa: ASYNC110 - the server tells nobody
                 await asyncio.sleep(0.5)  # the store makes it by itself, behind the indexing
             await memory.database.as_login().execute("VACUUM (ANALYZE)")  # as the server does within minutes
             times = await search_times(memory, questions, step)
