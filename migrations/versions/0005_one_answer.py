@@ -61,7 +61,9 @@ BEGIN
     SELECT EXISTS (SELECT FROM index_queue WHERE tenant_id = of_tenant),
            EXISTS (SELECT FROM embedding_queue WHERE tenant_id = of_tenant AND model_id = of_model
                    AND (not_before IS NULL OR not_before <= now())),
-           EXISTS (SELECT FROM embeddings WHERE tenant_id = of_tenant AND model_id = of_model AND part > 0),
+           -- in an order that no other index has, whatever the planner believes of the table
+           coalesce((SELECT true FROM embeddings WHERE tenant_id = of_tenant AND model_id = of_model AND part > 0
+                     ORDER BY part DESC LIMIT 1), false),
            coalesce((SELECT l.languages FROM search_languages l WHERE l.tenant_id = of_tenant), languages),
            c.sizes, c.in_all
     INTO is_pending, is_waiting, has_parts, languages, sizes, in_all
