@@ -1,9 +1,8 @@
 """Standard input and output, with an end that is always orderly.
 
-A client ends the server by closing its standard input; a person or a supervisor by a signal. The
-protocol library reads on a thread that no signal wakes, so here a signal makes the input end, and
-both ways lead through the same shutdown: requests finish, connections close, the embedded database
-is released.
+A client ends the server by closing its standard input; a person or a supervisor by a signal. A signal
+makes the input end here, so that both ways lead through the same shutdown: requests finish, connections
+close, the embedded database is released.
 """
 
 from __future__ import annotations

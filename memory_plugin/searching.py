@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 SURROUNDINGS: Final = 2
 """Messages before and after a nominated one that are looked at with it."""
 
-_EVEN: Final = Weights()
-
 
 class Search:
     """What a question nominates.
@@ -60,8 +58,8 @@ class Search:
         conditions: Mapping[int, tuple[str, list[Any]]],
         limit: int,
         *,
-        facts: int = 0,
-        weights: Weights = _EVEN,
+        facts: int,
+        weights: Weights,
     ) -> None:
         self._passages = passages
         self._text = text
