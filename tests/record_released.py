@@ -1,10 +1,7 @@
 """Notes what a version of the library sends to the database, for `test_faults_upgrade.py` to send again later.
 
-Run by hand when a version is released, with that version on the path:
-
-    python tests/record_released.py postgresql://... tests/data/statements_0004.json
-
-Everything is of one tenant, so that it can be sent again as the work of others.
+`make_released.py` runs it when a revision is released. Everything is of one tenant, so that it can be sent again as
+the work of others.
 """
 
 from __future__ import annotations
@@ -12,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -116,6 +111,7 @@ async def work(memory: Any) -> None:
     await memory.remember("Alice drinks green tea", user_id="alice", key="drink")
     await memory.remember("Alice drinks black tea", user_id="alice", key="drink")
     fact = await memory.remember("Alice keeps bees", user_id="alice")
+    await memory.remember_many(["Bob throws bowls", "Bob fires them with wood"], user_id="bob")
     await memory.passages.catch_up()
     await memory.passages.fill()
     await memory.recall("what does Alice drink, tea?", user_id="alice")
@@ -124,6 +120,8 @@ async def work(memory: Any) -> None:
     await memory.memories.list(user_id="alice")
     await memory.forget(item_id=fact.id)
     await memory.store.aput(("things", "alice"), "k", {"text": "a thing of hers"})
+    parts = {"name": "a wheel", "parts": [{"text": "of iron"}, {"text": "with a belt"}]}
+    await memory.store.aput(("things", "bob"), "wheel", parts, index=["name", "parts[*].text"])
     await memory.store.aget(("things", "alice"), "k")
     await memory.store.asearch(("things",))
     await memory.references.add(text="Refunds are paid within 14 days.", title="Handbook", source="handbook")
@@ -157,7 +155,3 @@ async def recorded(url: str) -> str:
     lines = ",\n".join(json.dumps([texts.index(statement), arguments]) for statement, arguments in sent)
     statements = ",\n".join(map(json.dumps, texts))
     return f'{{"revision": "{SCHEMA_REVISION}",\n"statements": [\n{statements}],\n"sent": [\n{lines}]}}\n'
-
-
-if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(asyncio.run(recorded(sys.argv[1])), "utf-8")
