@@ -204,6 +204,13 @@ def test_the_small_model_reads_as_its_libraries_do(small_model: SmallModel, text
 
 
 @offline
+def test_the_small_model_adds_up_more_tokens_than_fit_at_once(small_model: SmallModel) -> None:
+    text = "漢字龘 鱻é x " * 300
+    assert len(small_model.tokens(text) or ()) > 3_000
+    assert small_model.embed([text]) == [pytest.approx(static._load_static_model().embed([text])[0], abs=1e-7)]
+
+
+@offline
 @pytest.mark.parametrize("text", ["a <s> b", "</s>", "x" * 500])
 def test_the_small_model_leaves_to_the_libraries_what_it_cannot_do(small_model: SmallModel, text: str) -> None:
     assert small_model.embed(["fine", text]) is None
@@ -802,7 +809,9 @@ def test_vector_text_keeps_every_32_bit_float_once_numpy_is_loaded(vector: list[
     assert parse(vector_text(vector)) == array("f", vector)
 
 
-def test_vector_text_is_compact() -> None:
+@offline
+def test_vector_text_is_compact_once_numpy_is_loaded() -> None:
+    static._load_static_model()
     assert vector_text([0.5, -0.25, 1.0]).replace(".0", "") == "[0.5,-0.25,1]"
     assert len(vector_text([1 / 3] * 256)) < 256 * 13
 

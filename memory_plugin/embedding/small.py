@@ -18,6 +18,7 @@ from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
+from operator import add
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +26,9 @@ from memory_plugin.embedding.protocol import Vector
 
 _SPACE = "\u2581"
 """What stands for a space in tokens."""
+
+_WORD = re.compile(f"{_SPACE}+[^{_SPACE}]*")
+"""A part of a text that no token reaches over: it begins with its spaces."""
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 """The tokens for the bytes of characters that have none."""
@@ -34,8 +38,22 @@ _SPECIAL = ("<unk>", "<s>", "</s>")
 _STEPS = 2**24
 """Of a 16-bit float within one: what there is between the smallest ones."""
 
-_ZERO = 2**41
-"""What stands for 0 in a lane, so that none is negative; four million tokens fill it."""
+_BIAS = 2**41
+"""Steps that stand for 0 in a lane, so that none is negative; half of it is more than any 16-bit float has."""
+
+_LEAST = 2.0**28
+"""The least double whose last bit counts a step: of those below its double, the lowest 52 bits are the steps above."""
+
+_ABOVE = _LEAST + _BIAS / _STEPS
+
+_MIDDLE = 1.5 * _LEAST
+"""From here sums reach as far up as down."""
+
+_MOST = 2**11
+"""Tokens whose sum cannot reach further than that."""
+
+_NEVER = sys.maxsize
+"""In place of a rank: this is no token."""
 
 
 class SmallModel:
@@ -60,6 +78,9 @@ class SmallModel:
         self._offset = offset
         self._row = struct.Struct(f"<{width}e")
         self._size = len(ranks) + len(singles)
+        # one in each lane, and the bits of a double
+        self._each = int.from_bytes(array("Q", [1] * width).tobytes(), sys.byteorder)
+        self._least, self._middles = (self._each * array("Q", struct.pack("d", base))[0] for base in (_LEAST, _MIDDLE))
         self._joined = lru_cache(maxsize=2048)(self._join)
         self._row_of = lru_cache(maxsize=self.ROWS)(self._read_row)
         weakref.finalize(self, os.close, weights)
@@ -95,26 +116,31 @@ class SmallModel:
             tokens = self.tokens(text)
             if tokens is None:
                 return None
-            vectors.append(self._sum(tokens))
+            vectors.append(self._normalised(tokens))
         return vectors
 
-    def _sum(self, tokens: Sequence[int]) -> Vector:
-        lanes = sum(map(self._row_of, tokens)).to_bytes(self._row.size * 4, sys.byteorder)
-        nothing = _ZERO * len(tokens)
-        sums = [(lane - nothing) / _STEPS for lane in array("Q", lanes)]
+    def _normalised(self, tokens: Sequence[int]) -> Vector:
+        sums = self._sum(tokens[:_MOST])
+        for start in range(_MOST, len(tokens), _MOST):
+            sums = list(map(add, sums, self._sum(tokens[start : start + _MOST])))
         norm = math.hypot(*sums) or 1.0
         return array("f", [value / norm for value in sums]).tolist()
+
+    def _sum(self, tokens: Sequence[int]) -> list[float]:
+        total = sum(map(self._row_of, tokens)) - self._each * (_BIAS * len(tokens))
+        middles = array("d", (total + self._middles).to_bytes(self._row.size * 4, sys.byteorder))
+        return [value - _MIDDLE for value in middles]
 
     def _read_row(self, token: int) -> int:
         """The vector of a token as one number, with 64 bits for each of its values: adding two adds all values at once.
 
-        Every 16-bit float is a whole number of steps of 2**-24, so the sums are exact. It is read, not mapped: pages
-        that were touched would count as memory of this process.
+        Every 16-bit float is a whole number of steps of 2**-24, so the sums are exact; the bits of a double of the
+        right size are that number, and nothing has to be converted. It is read, not mapped: pages that were touched
+        would count as memory of this process.
         """
         row = self._row
         values = row.unpack(os.pread(self._weights, row.size, self._offset + token * row.size))
-        lanes = array("Q", [int(value * _STEPS) + _ZERO for value in values])
-        return int.from_bytes(lanes.tobytes(), sys.byteorder)
+        return int.from_bytes(array("d", [value + _ABOVE for value in values]).tobytes(), sys.byteorder) - self._least
 
     def tokens(self, text: str) -> list[int] | None:
         """The numbers of the tokens; None where the text is not for here."""
@@ -123,7 +149,7 @@ class SmallModel:
         if not text:
             return []
         tokens: list[int] = []
-        for word in _words(_SPACE + text.replace(" ", _SPACE)):
+        for word in _WORD.findall(_SPACE + text.replace(" ", _SPACE)):
             if len(word) > self.LONGEST:
                 return None
             tokens += self._joined(word)
@@ -131,19 +157,16 @@ class SmallModel:
 
     def _join(self, word: str) -> tuple[int, ...]:
         """Byte pair encoding: of all neighbours that are a token together, the earliest learnt are joined first."""
-        ranks, pieces = self._ranks, list(word)
-        pairs = [ranks.get(left + right) for left, right in pairwise(pieces)]
-        while True:
-            best = min((rank for rank in pairs if rank is not None), default=None)
-            if best is None:
-                break
+        rank_of, pieces = self._ranks.get, list(word)
+        pairs = [rank_of(left + right, _NEVER) for left, right in pairwise(pieces)]
+        while pairs and (best := min(pairs)) != _NEVER:
             place = pairs.index(best)
             pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
             del pairs[place]
             if place:
-                pairs[place - 1] = ranks.get(pieces[place - 1] + pieces[place])
+                pairs[place - 1] = rank_of(pieces[place - 1] + pieces[place], _NEVER)
             if place < len(pairs):
-                pairs[place] = ranks.get(pieces[place] + pieces[place + 1])
+                pairs[place] = rank_of(pieces[place] + pieces[place + 1], _NEVER)
         return tuple(token for piece in pieces for token in self._numbers(piece))
 
     def _numbers(self, piece: str) -> tuple[int, ...]:
@@ -175,14 +198,3 @@ def _tables(vocabulary: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]
         else:
             ranks[token] = number if token.strip(_SPACE) else number + size
     return ranks, singles
-
-
-def _words(text: str) -> list[str]:
-    """The text in parts that no token reaches over: each begins with its spaces."""
-    words: list[str] = []
-    start = 0
-    for place in range(1, len(text)):
-        if text[place] == _SPACE and text[place - 1] != _SPACE:
-            words.append(text[start:place])
-            start = place
-    return [*words, text[start:]]
