@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
-from mcp.server.stdio import stdio_server
 from mcp.types import INVALID_PARAMS, GetPromptResult, Icon, InputRequiredResult, RequestParams
 from mcp.types import Resource as ListedResource
 from pydantic import AnyUrl
 
 from mcp_server.access import CoreAccess
 from mcp_server.resources import MIME_TYPE, Fixed, read_fixed
+
+if TYPE_CHECKING:
+    from mcp_server.wire import Incoming, Outgoing
 
 P = TypeVar("P", bound=RequestParams)
 
@@ -46,14 +48,16 @@ class MemoryServer(MCPServer[CoreAccess]):
         """Answer a method that the library offers no decorator for, or one that does not know who asks."""
         self._lowlevel_server.add_request_handler(method, params, handler)
 
-    async def run_over(self, incoming: Any, outgoing: Any) -> None:
-        """Serve over lines of text: an asynchronous iterator of them, and what has `write` and `flush`.
+    async def run_over(self, incoming: Incoming, outgoing: Outgoing) -> None:
+        """Serve over lines of text.
 
         The library's own way over standard input and output, `run_stdio_async`, hands each line to worker threads.
         """
-        async with stdio_server(incoming, outgoing) as (reading, writing):
-            server = self._lowlevel_server
-            await server.run(reading, writing, server.create_initialization_options())
+        from mcp_server.streams import Answers, Messages
+
+        server = self._lowlevel_server
+        options = server.create_initialization_options()
+        await server.run(Messages(incoming), Answers(outgoing, incoming), options)
 
     async def list_resources(self) -> list[ListedResource]:
         """All resources with an address of their own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, TextContent
@@ -100,16 +100,39 @@ def _value(value: Any) -> str:
     return to_json(value).decode()
 
 
+class _Shape(NamedTuple):
+    """An answer as it is sent."""
+
+    answer: Answer
+    data: dict[str, Any]
+    text: str
+
+
+_latest: _Shape | None = None
+"""That of the answer that was measured last: nearly always it fits, and is sent next."""
+
+
+def _shaped(answer: Answer) -> _Shape:
+    known = _latest
+    if known is not None and known.answer is answer:
+        return known
+    data = facts(answer)
+    return _Shape(answer, data, _text_of(data))
+
+
 def result(answer: Answer) -> CallToolResult:
     """The answer of a tool, complete in its text and complete in its structured content."""
-    data = facts(answer)
-    return CallToolResult(content=[TextContent(type="text", text=_text_of(data))], structured_content=data)
+    global _latest  # noqa: PLW0603 - one answer after the other is made, on one event loop
+    shape = _shaped(answer)
+    _latest = None
+    return CallToolResult(content=[TextContent(type="text", text=shape.text)], structured_content=shape.data)
 
 
 def size(answer: Answer) -> int:
     """Bytes of the whole result on the wire, text and structured content together."""
-    data = facts(answer)
-    return len(to_json(_text_of(data))) + len(to_json(data)) + _ENVELOPE
+    global _latest  # noqa: PLW0603
+    _latest = shape = _shaped(answer)
+    return len(to_json(shape.text)) + len(to_json(shape.data)) + _ENVELOPE
 
 
 def fit(build: Callable[[int, int], A], *, count: int, longest: int, max_tokens: int) -> A:

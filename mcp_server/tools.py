@@ -253,10 +253,18 @@ def _not_longer(text: str, what: str, limit: int, advice: str) -> None:
 class OneSentenceTool(Tool):
     """A tool whose every foreseeable failure reaches the model as one sentence that says what to do."""
 
-    async def run(self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False) -> Any:
-        """Run the tool; ToolError with the sentence when it cannot."""
+    async def run(
+        self,
+        arguments: dict[str, Any],
+        context: Context[Any, Any],
+        convert_result: bool = False,  # noqa: ARG002 - as the library calls it
+    ) -> Any:
+        """Run the tool; ToolError with the sentence when it cannot.
+
+        Each makes its own result, from the very model of its schema: there is nothing to convert or to check again.
+        """
         try:
-            return await super().run(arguments, context, convert_result)
+            return await super().run(arguments, context)
         except ToolError as error:
             cause = error.__cause__
             if isinstance(cause, ValidationError):

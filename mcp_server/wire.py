@@ -97,9 +97,6 @@ class Outgoing:
             await anyio.to_thread.run_sync(self._all_of, data[written:])
         return len(text)
 
-    async def flush(self) -> None:
-        """Nothing is held back."""
-
     def close(self) -> None:
         """Let go of what was made for it; the descriptor stays open."""
         if self._socket is not None:
