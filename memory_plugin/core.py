@@ -9,8 +9,6 @@ A plain `with` gives the same object with its methods called without await.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -21,6 +19,7 @@ from memory_plugin.bridge import Bridge
 from memory_plugin.carrying import Carried
 from memory_plugin.conversing import Conversing
 from memory_plugin.errors import ConfigurationError
+from memory_plugin.indexing import Indexes
 from memory_plugin.remembering import Remembers
 from memory_plugin.settings import Settings, get_settings
 from memory_plugin.sync import SyncProxy
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from memory_plugin.capabilities.user_memory import UserMemories
     from memory_plugin.capabilities.vector_spaces import VectorSpaces
     from memory_plugin.capabilities.working_memory import WorkingMemories
-    from memory_plugin.embedding import Embedder
+    from memory_plugin.embedding import Embedder, Embedders
     from memory_plugin.errors import EmbeddingError, MemoryPluginError
     from memory_plugin.indexer import Indexer
     from memory_plugin.observer import Observer
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
     from memory_plugin.upkeep import Upkeep
 
 
-class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
+class MemoryCore(Carried, Conversing, Remembers, Indexes, ManyTenants, Transacts):
     """The store of one tenant: made by `open`, used in `async with` or `with`."""
 
     embedder: Embedder | None
@@ -74,11 +73,18 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
     tokens: Tokens
 
     def __init__(
-        self, url: str | None, *, settings: Settings, embeddings: object, weights: Weights | None = None
+        self,
+        url: str | None,
+        *,
+        settings: Settings,
+        embeddings: object,
+        document_embeddings: object = None,
+        weights: Weights | None = None,
     ) -> None:
         self._url = url
         self._weights = weights
-        self._embeddings = embeddings
+        self._embeddings = settings.embeddings if embeddings is None else embeddings
+        self._document_embeddings = settings.document_embeddings if document_embeddings is None else document_embeddings
         self.settings = settings
         self.tenant = settings.tenant
         self.user_id = settings.user_id
@@ -98,6 +104,7 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
         tenant: str | None = None,
         user_id: str | None = None,
         embeddings: object = None,
+        document_embeddings: object = None,
         schema: str | None = None,
         settings: Settings | None = None,
         weights: Weights | None = None,
@@ -114,6 +121,9 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
             user_id: the user that facts belong to when a call names none.
             embeddings: any LangChain Embeddings, "provider:model", False for words alone; None
                 takes MEMORY_EMBEDDINGS, and without that the offline default.
+            document_embeddings: as `embeddings`, for a second vector that passages of documents get, see
+                docs/how-to/references.md; False for none, None takes MEMORY_DOCUMENT_EMBEDDINGS, and without
+                that `onnx` beside the offline default.
             schema: PostgreSQL schema of the tables, "memory" by default.
             settings: instead of those of the environment.
             weights: how much each signal counts in recall; None takes those that ship for the embedder.
@@ -128,7 +138,13 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
         changes = {name: value for name, value in given.items() if value is not None}
         if not changes.get("tenant", base.tenant):
             raise ConfigurationError("The tenant is empty: name one, or leave it out for 'default'.")
-        return cls(url, settings=base.model_copy(update=changes), embeddings=embeddings, weights=weights)
+        return cls(
+            url,
+            settings=base.model_copy(update=changes),
+            embeddings=embeddings,
+            document_embeddings=document_embeddings,
+            weights=weights,
+        )
 
     # -- opening and closing
 
@@ -178,7 +194,8 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
             self.observer = Observer(self.settings, self.database)
             stack.callback(self.observer.close)
         await ensure_schema(self.database, required=self.settings.row_security == "required")
-        self.embedder = self._resolve_embedder()
+        self._embedders = self._resolve_embedders()
+        self.embedder = self._embedders.everything
         self._build()
         stack.push_async_callback(self._indexer.stop)
         stack.push_async_callback(self.extraction.stop)
@@ -190,14 +207,11 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
             stack.push_async_callback(self._upkeep.stop)
             self._upkeep.start()
 
-    def _resolve_embedder(self) -> Embedder | None:
-        from memory_plugin.embedding import resolve_embedder
+    def _resolve_embedders(self) -> Embedders:
+        from memory_plugin.embedding import resolve_embedders
 
-        chosen = self._embeddings
-        if chosen is None and self.settings.embeddings is not None:
-            chosen = False if self.settings.embeddings.lower() == "none" else self.settings.embeddings
-        found = resolve_embedder(chosen)
-        return found if self.observer is None else self.observer.embedder(found)
+        found = resolve_embedders(self._embeddings, self._document_embeddings)
+        return found if self.observer is None else found.each(self.observer.embedder)
 
     def _build(self) -> None:
         from memory_plugin.capabilities.agent_settings import AgentSettingsStore
@@ -207,7 +221,6 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
         from memory_plugin.capabilities.extraction import Extraction
         from memory_plugin.capabilities.forgetting import Forgetting
         from memory_plugin.capabilities.memories import Memories
-        from memory_plugin.capabilities.passages import Passages
         from memory_plugin.capabilities.references import Fetcher, References
         from memory_plugin.capabilities.retention import Retentions
         from memory_plugin.capabilities.tokens import Tokens
@@ -219,16 +232,9 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
         from memory_plugin.similar import SimilarFacts
 
         database, tenant = self.database, self.tenant
-        self.passages = Passages(
-            database,
-            tenant=tenant,
-            language=self.settings.language,
-            embedder=self.embedder,
-            query_seconds=self.settings.embedding_timeout,
-            guards=self._shared.guards,
-        )
+        self.passages = self._make_passages()
         self.spaces = VectorSpaces(
-            database, tenant=tenant, vectors=self.passages.vectors, index_from=self.settings.vector_index_from
+            database, tenant=tenant, passages=self.passages, index_from=self.settings.vector_index_from
         )
         self.languages = self.passages.languages
         self._indexer = Indexer(self.passages, self.spaces)
@@ -269,6 +275,23 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
         self._recall = Recall(self.passages, self.memories, self.conversations, self.references, weights=self._weights)
         if self.observer is not None:
             self.observer.watch(self)
+
+    def _make_passages(self) -> Passages:
+        from memory_plugin.capabilities.document_vectors import document_vectors
+        from memory_plugin.capabilities.passages import Passages
+
+        seconds, guards = self.settings.embedding_timeout, self._shared.guards
+        return Passages(
+            self.database,
+            tenant=self.tenant,
+            language=self.settings.language,
+            embedder=self.embedder,
+            documents=document_vectors(
+                self.database, self._embedders, tenant=self.tenant, query_seconds=seconds, guards=guards
+            ),
+            query_seconds=seconds,
+            guards=guards,
+        )
 
     @property
     def bridge(self) -> Bridge:
@@ -430,22 +453,3 @@ class MemoryCore(Carried, Conversing, Remembers, ManyTenants, Transacts):
         if thread_id is not None:
             return await self._forgetting.show_thread(thread_id)
         return await self._forgetting.show_user(str(user_id))
-
-    async def indexed(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the public name
-        """Wait until all that was written so far can be found by words and by meaning.
-
-        Args:
-            timeout: seconds to wait; None waits as long as it takes.
-
-        Returns:
-            False when the time ran out first.
-
-        Raises:
-            EmbeddingError: the embedder failed; everything is found by words all the same.
-        """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self.passages.catch_up()
-                await self.passages.fill()
-                return True
-        return False

@@ -8,6 +8,7 @@ import logging
 import time
 from contextvars import Context
 
+from memory_plugin.capabilities.document_vectors import DocumentVectors
 from memory_plugin.capabilities.passages import Passages
 from memory_plugin.capabilities.vector_spaces import VectorSpaces
 from memory_plugin.errors import MemoryPluginError
@@ -23,8 +24,15 @@ TEND_EVERY = 60.0
 """Seconds between two looks at how large the vector spaces have grown."""
 
 
+CALM = 2.0
+"""Seconds without anything new to index until documents are read by the model that takes its time: while many files
+come in, all that there is goes into those."""
+
+
 class Indexer:
     """Runs `catch_up` and `fill` after each `kick`; a failure is logged, and tried again later.
+
+    Documents get their second vector in a task of its own, which nothing else waits for.
 
     Args:
         spaces: may need an index when they have grown; None leaves that to others.
@@ -38,6 +46,9 @@ class Indexer:
         self._hurried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._tending: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._busy_at = -CALM
+        self._reading_error: MemoryPluginError | None = None
         self.last_error: MemoryPluginError | None = None
         """Why the last run failed, None when it did not."""
 
@@ -65,9 +76,11 @@ class Indexer:
             self._wanted.clear()
             self._hurried.clear()
             try:
-                await self._passages.catch_up()
+                if await self._passages.catch_up():
+                    self._busy_at = time.monotonic()
                 await self._passages.fill()
                 self._tend()
+                self._read_documents()
             except MemoryPluginError as error:
                 # the rows stay queued and are found by words: say so once, and try again later
                 if self.last_error is None:
@@ -89,6 +102,27 @@ class Indexer:
                 self._make_index(self._spaces), name="memory-plugin index of vectors"
             )
 
+    def _read_documents(self) -> None:
+        documents = self._passages.documents
+        if documents is not None and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.get_running_loop().create_task(
+                self._read(documents), name="memory-plugin vectors of documents"
+            )
+
+    async def _read(self, documents: DocumentVectors) -> None:
+        try:
+            while True:
+                if (left := self._busy_at + CALM - time.monotonic()) > 0:
+                    await asyncio.sleep(left)
+                elif not await documents.fill_some():
+                    break
+            self._reading_error = None
+        except MemoryPluginError as error:
+            # the model for everything has read them too: say so once, and try again with the next run
+            if self._reading_error is None:
+                logger.warning("Documents have no vectors of the model for them yet, will try again: %s", error)
+            self._reading_error = error
+
     async def _make_index(self, spaces: VectorSpaces) -> None:
         try:
             await spaces.tend()
@@ -98,9 +132,9 @@ class Indexer:
 
     async def stop(self) -> None:
         """End the task; what is queued stays queued for the next process."""
-        for task in (self._task, self._tending):
+        for task in (self._task, self._tending, self._reading):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-        self._task = self._tending = None
+        self._task = self._tending = self._reading = None

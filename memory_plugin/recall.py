@@ -64,8 +64,7 @@ class Recall:
         self._memories = memories
         self._conversations = conversations
         self._references = references
-        reads_sentences = getattr(passages.embedder, "reads_sentences", False)
-        self._weights = weights or (Weights.of_sentences() if reads_sentences else Weights())
+        self._weights = weights
         self.embedding_error: EmbeddingError | None = None
         """Why the last query could not be embedded: it was answered by words alone."""
 
@@ -101,14 +100,12 @@ class Recall:
         conditions = self._conditions(numbers, namespace, filter, collection, scope.as_of)
         if not text.strip() or size == 0 or not numbers:
             return Hits()
-        chosen = weights or self._weights
         wanted = size if rerank is None else max(size, DEPTH)
 
         async def found(facts: int) -> tuple[Search, list[Hit]]:
-            search = Search(
-                self._passages, text, numbers, scope, conditions, max(CANDIDATES, 2 * size), facts=facts, weights=chosen
-            )
-            candidates = await search.run()
+            limit, given = max(CANDIDATES, 2 * size), weights or self._weights
+            search = Search(self._passages, text, numbers, scope, conditions, limit, facts=facts, weights=given)
+            candidates, chosen = await search.run(), search.weights
             ranked = [each for each in fuse(candidates, chosen, search.question) if each.score > 0]
             hits = _Found(scope.as_of, chosen, explain=explain)
             return search, await self._hits(ranked, wanted, hits, search.facts)

@@ -7,12 +7,13 @@ reads it comes first, because a name in the question is not embedded, and may be
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from memory_plugin.capabilities.passages import MEMORY, MESSAGE, Scope, Wanted
+from memory_plugin.capabilities.passages import MEMORY, MESSAGE, REFERENCE, Scope, Wanted
 from memory_plugin.embedding.names import strip_names
 from memory_plugin.errors import EmbeddingError
 from memory_plugin.ranking import Weights, read_question
@@ -22,9 +23,13 @@ from memory_plugin.ranking.question import TIME_WORDS, possible_names
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from memory_plugin.capabilities.document_vectors import DocumentVectors
     from memory_plugin.capabilities.passages import Candidate, Passages, Reading
-    from memory_plugin.capabilities.vectors import QueryVector
+    from memory_plugin.capabilities.vectors import QueryVector, Vectors
     from memory_plugin.db.database import Record
+
+OF_WORDS: Final = Weights()
+OF_SENTENCES: Final = Weights.of_sentences()
 
 SURROUNDINGS: Final = 2
 """Messages before and after a nominated one that are looked at with it."""
@@ -40,6 +45,7 @@ class Search:
         limit: how many each list of each kind nominates.
         facts: of memories only so many may be nominated, the best by words and meaning as `weights` has them, with
             their rows; 0 for all, without.
+        weights: None takes those for the model that gives the meaning.
 
     Attributes:
         question: its cues, once `run` has read it.
@@ -59,13 +65,17 @@ class Search:
         limit: int,
         *,
         facts: int,
-        weights: Weights,
+        weights: Weights | None,
     ) -> None:
         self._passages = passages
         self._text = text
         self._kinds = kinds
         self._scope = scope
         self._conditions = dict(conditions)
+        self._weights = weights
+        self._vectors = passages.vectors
+        self._embedded: tuple[str, Vectors] | None = None
+        weights = self.weights
         self._wanted = Wanted(
             None,
             limit,
@@ -84,22 +94,34 @@ class Search:
         """The candidates."""
         if MESSAGE in self._kinds and self.question.asks_when:
             self._wanted = replace(self._wanted, time_words=await self._passages.time_words(TIME_WORDS))
-        is_quick = self._passages.embedder is None or self._passages.vectors.at_once
-        if is_quick:
-            await self._embed(self._text)
-        reading = await self._read(is_quick and not self._conditions)
-        plain = await self._understand(reading)
-        if not is_quick or plain != self._text:
-            await self._embed(plain)
+        documents = self._passages.documents if list(self._kinds) == [REFERENCE] else None
+        chosen = None if documents is None else await documents.for_search()
+        if documents is not None and chosen is not None:
+            self._vectors = chosen
+            reading = await self._read_meanwhile(documents)
+        else:
+            is_quick = self._passages.embedder is None or self._vectors.at_once
+            if is_quick:
+                await self._embed(self._text)
+            reading = await self._read(is_quick and not self._conditions)
+        await self._embed(await self._understand(reading))
         found, self.facts, self.is_cut = reading.candidates, reading.facts, reading.is_cut
         if found is None and not self._conditions and reading.is_of_few:
             # who speaks is known now, and the question embedded without them
             names = {*reading.speakers.keys(), *reading.speakers.values()}
             again = await self._passages.read(
-                self._text, self._kinds, scope=self._scope, names=names, wanted=self._wanted
+                self._text, self._kinds, scope=self._scope, names=names, wanted=self._wanted, vectors=self._vectors
             )
             found, self.facts, self.is_cut = again.candidates, again.facts, again.is_cut
         return await self._by_lists(reading) if found is None else found
+
+    @property
+    def weights(self) -> Weights:
+        """How much each signal counts: as given, or as it is best for the model that gives the meaning."""
+        if self._weights is not None:
+            return self._weights
+        reads_sentences = getattr(self._vectors.embedder, "reads_sentences", False)
+        return OF_SENTENCES if reads_sentences else OF_WORDS
 
     async def _read(self, is_at_once: bool) -> Reading:
         """What the index knows of the question, once everything that was written is in it."""
@@ -108,7 +130,12 @@ class Search:
         async def read() -> Reading:
             wanted = self._wanted if is_at_once else None
             return await self._passages.read(
-                self._text, self._kinds, scope=self._scope, asked_for=asked_for, wanted=wanted
+                self._text,
+                self._kinds,
+                scope=self._scope,
+                asked_for=asked_for,
+                wanted=wanted,
+                vectors=self._vectors,
             )
 
         reading = await read()
@@ -119,6 +146,18 @@ class Search:
                 self._give_up(error)
         if reading.is_pending or (reading.is_waiting and is_at_once and reading.candidates is None):
             reading = await read()
+        return reading
+
+    async def _read_meanwhile(self, documents: DocumentVectors) -> Reading:
+        """What the index knows of the question, which the model of documents reads at the same time."""
+        reading, _ = await asyncio.gather(self._read(is_at_once=False), self._embed(self._text))
+        if self.embedding_error is not None:
+            documents.give_up(self.embedding_error)
+            self.embedding_error = None
+        elif not reading.is_waiting:
+            return reading
+        # that model fails, or has not read all of the documents yet: the other one has
+        self._vectors = self._passages.vectors
         return reading
 
     async def _understand(self, reading: Reading) -> str:
@@ -137,12 +176,15 @@ class Search:
 
     async def _embed(self, text: str) -> None:
         """Take the vector of the text, or why words alone must do."""
+        if self._embedded == (text, self._vectors):
+            return
+        self._embedded = (text, self._vectors)
         vector: QueryVector | None = None
         if self._passages.embedder is None:
             self.words_only = "This store has no embedder."
         elif self.embedding_error is None:
             try:
-                vector = await self._passages.embed_query(text)
+                vector = await self._passages.embed_query(text, self._vectors)
             except EmbeddingError as error:
                 self._give_up(error)
                 return

@@ -51,6 +51,11 @@ class Settings(BaseSettings):
         description="'provider:model' for a LangChain embedder, "
         "'none' for words alone; unset means the offline default",
     )
+    document_embeddings: str | None = Field(
+        default=None,
+        description="the model for documents alone: 'onnx', 'provider:model', or 'none'; unset means 'onnx' beside the "
+        "offline default, for up to 20,000 passages",
+    )
     embedding_timeout: float = Field(
         default=5.0, gt=0, description="seconds that a search waits for the vector of its query; then words alone"
     )

@@ -95,7 +95,7 @@ class ManyTenants(ABC):
             return found
         settings = self.settings.model_copy(update={"tenant": tenant, "user_id": None})
         view = type(self)(self._url, settings=settings, embeddings=self._embeddings, weights=self._weights)  # type: ignore[call-arg]
-        for name in ("_bridge", "_closing", "_shared", "embedder", "observer"):
+        for name in ("_bridge", "_closing", "_shared", "_embedders", "embedder", "observer"):
             setattr(view, name, getattr(self, name))
         view.database = self.database.for_tenant(tenant)
         view._build()  # noqa: SLF001 - one of us

@@ -53,7 +53,6 @@ def command(
     files: Annotated[int, typer.Option("--files", metavar="N", help="Small files that go in.")] = 10_000,
     large: Annotated[int, typer.Option("--large", metavar="MB", help="Megabytes of the one large file.")] = 100,
     chunks: Annotated[int, typer.Option("--chunks", metavar="N", help="Passages that are searched.")] = 100_000,
-    onnx: Annotated[bool, typer.Option("--onnx", help="The embedder onnx too: slow to store.")] = False,
     sizes: Annotated[
         str, typer.Option("--sizes", metavar="N:MAX,...", help="Only compare passages of these sizes in tokens.")
     ] = "",
@@ -91,9 +90,7 @@ def command(
             bar.update(task, description=what, completed=done, total=whole)
 
         report = asyncio.run(
-            measure(
-                groups, sets, step, quick=quick, files=files, large=large, chunks=chunks, url=url, onnx=onnx, sizes=cuts
-            )
+            measure(groups, sets, step, quick=quick, files=files, large=large, chunks=chunks, url=url, sizes=cuts)
         )
     sys.stdout.write(markdown(report))
     if docs is not None:
@@ -122,7 +119,6 @@ async def measure(
     chunks: int,
     url: str | None = None,
     questions: int = 200,
-    onnx: bool = False,
     sizes: Sequence[ChunkSizes] = (),
 ) -> dict[str, Any]:
     """All that was asked for, by group."""
@@ -139,10 +135,12 @@ async def measure(
             report["quality"] = [
                 {"set": each.name, "documents": len(each.corpus), "queries": len(each.queries), "systems": found}
                 for each in chosen
-                for found in [await compare(server, each, step, onnx=onnx)]
+                for found in [await compare(server, each, step)]
             ]
         if "ingest" in groups:
+            few = min(files, 500)
             report["ingest"] = [
+                await _ingest(server, f"{few:,} files of 2 KB", few, 2_000, step),
                 await _ingest(server, f"{files:,} files of 2 KB", files, 2_000, step),
                 await _ingest(server, f"one file of {large:g} MB", 1, int(large * 1_000_000), step),
             ]

@@ -77,7 +77,10 @@ def write_manual(path: Path, size: int, seed: int) -> None:
 
 
 async def load(server: Server, folder: Path, name: str, step: Step) -> Ingested:
-    """Store a folder, its stages apart: parsed in one thread, written, put in the index of words, embedded."""
+    """Store a folder, its stages apart: parsed in one thread, written, put in the index of words, embedded.
+
+    The model for documents reads them too, if they are not too many for it.
+    """
     from memory_plugin.capabilities.reference_files import read_file
     from memory_plugin.capabilities.reference_preparing import prepare
 
@@ -103,6 +106,10 @@ async def load(server: Server, folder: Path, name: str, step: Step) -> Ingested:
         started = time.perf_counter()
         await memory.passages.fill()
         result.stages["embed and store vectors"] = time.perf_counter() - started
+        if memory.passages.documents is not None:
+            started = time.perf_counter()
+            if await memory.passages.documents.fill():
+                result.stages["the model for documents"] = time.perf_counter() - started
         result.chunks = await memory.database.fetchval("SELECT count(*) FROM memory.chunks")
     return result
 

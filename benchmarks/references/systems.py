@@ -16,13 +16,15 @@ from benchmarks.references.beir import DEPTH, RetrievalSet, Text, ndcg, recall
 from memory_plugin import Hit, Memory, Weights
 from memory_plugin.capabilities.reference_preparing import Parser
 from memory_plugin.chunking import ChunkSizes
+from memory_plugin.embedding import OnnxEmbedder, StaticEmbedder
 
 OURS = "references.search"
 WORDS = "references.search, words alone (BM25)"
 FLAT = "flat BM25 (bm25s)"
 VECTORS = "references.search, vectors alone"
-ONNX = "references.search, embedder onnx"
-LANGCHAIN = "LangChain PGVectorStore"
+QUICK = "references.search, static vectors alone"
+LANGCHAIN = "LangChain PGVectorStore, the same model"
+LANGCHAIN_QUICK = "LangChain PGVectorStore, static vectors"
 
 Ranker = Callable[[str], Awaitable[Sequence[str]]]
 Step = Callable[[str, int, int], None]
@@ -78,19 +80,13 @@ async def _fresh(server: Server, database: str) -> None:
     await run_sql(server.url, f"DROP DATABASE IF EXISTS {database} WITH (FORCE)", f"CREATE DATABASE {database}")
 
 
-async def compare(server: Server, data: RetrievalSet, step: Step, *, onnx: bool = False) -> list[Ranked]:
-    """Every system on one set, each on a database of its own that is dropped again.
-
-    Args:
-        onnx: ours once more with the embedder of that name, which stores a hundred passages a second.
-    """
-    makers: dict[str, Any] = {OURS: _ours, WORDS: _words}
-    if onnx:
-        makers[ONNX] = _onnx
+async def compare(server: Server, data: RetrievalSet, step: Step) -> list[Ranked]:
+    """Every system on one set, each on a database of its own that is dropped again."""
+    makers: dict[str, Any] = {OURS: _ours, QUICK: _quick, WORDS: _words}
     if find_spec("bm25s") is not None and find_spec("Stemmer") is not None:
         makers[FLAT] = _flat
     if find_spec("langchain_postgres") is not None:
-        makers[LANGCHAIN] = _langchain
+        makers |= {LANGCHAIN: _langchain, LANGCHAIN_QUICK: _langchain_quick}
     results = []
     for number, (name, make) in enumerate(makers.items()):
         database = f"bench_references_{number}"
@@ -122,13 +118,14 @@ async def _measured(name: str, rank: Ranker, data: RetrievalSet, seconds: float,
 
 
 class _ours:  # noqa: N801 - makers are functions to whoever calls them
-    """Our store, with the offline embedder; `parser` is what cuts documents, where it is another one."""
+    """Our store, with what it has by default; `parser` is what cuts documents, where it is another one."""
 
     embeddings: object = None
+    document_embeddings: object = None
     parser: Parser | None = None
 
     def __init__(self, url: str, corpus: Sequence[Text], step: Step) -> None:
-        self._memory = Memory.open(url, embeddings=self.embeddings)
+        self._memory = Memory.open(url, embeddings=self.embeddings, document_embeddings=self.document_embeddings)
         self._corpus = corpus
         self._step = step
 
@@ -176,10 +173,10 @@ def _sources(hits: Sequence[Hit]) -> list[str]:
     return [hit.citation.source or "" for hit in hits if hit.citation]
 
 
-class _onnx(_ours):  # noqa: N801 - likewise
-    """Our store with the stronger embedder that comes in packages too."""
+class _quick(_ours):  # noqa: N801 - likewise
+    """Our store without the model for documents."""
 
-    embeddings = "onnx"
+    document_embeddings = False
 
 
 class _words(_ours):  # noqa: N801 - likewise
@@ -218,7 +215,9 @@ class _flat:  # noqa: N801 - likewise
 
 
 class _langchain:  # noqa: N801 - likewise
-    """LangChain's own vector store on PostgreSQL, whole documents, the embedder of ours."""
+    """LangChain's own vector store on PostgreSQL, whole documents, the embedder that ours has for documents."""
+
+    embedder: type[StaticEmbedder | OnnxEmbedder] = OnnxEmbedder
 
     def __init__(self, url: str, corpus: Sequence[Text], step: Step) -> None:
         self._url = url.replace("postgresql://", "postgresql+asyncpg://", 1)
@@ -231,12 +230,10 @@ class _langchain:  # noqa: N801 - likewise
         from langchain_core.embeddings import Embeddings
         from langchain_postgres import PGEngine, PGVectorStore
 
-        from memory_plugin.embedding import StaticEmbedder
-
-        embedder = StaticEmbedder()
+        embedder = self.embedder()
 
         class Same(Embeddings):
-            """The offline embedder of ours, in LangChain's form."""
+            """An embedder of ours, in LangChain's form."""
 
             async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
                 return [list(vector) for vector in await embedder.embed_documents(texts)]
@@ -268,3 +265,9 @@ class _langchain:  # noqa: N801 - likewise
     async def __aexit__(self, *exc_info: object) -> None:
         if self._engine is not None:
             await self._engine.close()
+
+
+class _langchain_quick(_langchain):  # noqa: N801 - likewise
+    """The same with the embedder that ours has for everything."""
+
+    embedder = StaticEmbedder

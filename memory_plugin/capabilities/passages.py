@@ -21,6 +21,7 @@ from uuid import UUID
 
 import orjson
 
+from memory_plugin.capabilities.document_vectors import DocumentVectors
 from memory_plugin.capabilities.languages import Languages, of_tenant
 from memory_plugin.capabilities.passage_index import IndexStatements
 from memory_plugin.capabilities.passage_search import (
@@ -146,7 +147,7 @@ FROM unnest({of_tenant("$2")}) AS l (name), unnest({{s}}.words(l.name::regconfig
 
 _BACKLOG = """
 SELECT (SELECT count(*) FROM {s}.index_queue WHERE tenant_id = $1) AS words,
-       (SELECT count(*) FROM {s}.embedding_queue WHERE tenant_id = $1 AND model_id = $2) AS vectors
+       (SELECT count(*) FROM {s}.embedding_queue WHERE tenant_id = $1 AND model_id IN ($2, $3)) AS vectors
 """
 
 
@@ -171,11 +172,13 @@ class Passages:
     Args:
         language: PostgreSQL text search configurations, for stemming and stop words; several with commas between.
         embedder: gives the vectors; None ranks by words alone.
+        documents: a second vector for passages of documents; None where they get none.
         query_seconds: how long a search waits for the vector of its query.
         guards: of the embedders, see `Vectors`.
 
     Attributes:
         vectors: of the passages and of queries.
+        documents: as given.
         languages: that words are read in.
     """
 
@@ -186,6 +189,7 @@ class Passages:
         tenant: str,
         language: str = "english",
         embedder: Embedder | None = None,
+        documents: DocumentVectors | None = None,
         query_seconds: float | None = None,
         guards: dict[str, Guard] | None = None,
     ) -> None:
@@ -193,6 +197,7 @@ class Passages:
         self._tenant = tenant
         self.languages = Languages(database, tenant=tenant, setting=language)
         self.vectors = Vectors(database, tenant=tenant, embedder=embedder, query_seconds=query_seconds, guards=guards)
+        self.documents = documents
         self._index = IndexStatements(database)
         self._read = database.sql(_READ)
         self._time_words: str | None = None
@@ -292,20 +297,23 @@ class Passages:
 
     async def backlog(self) -> Backlog:
         """How much is stored but not yet indexed."""
-        embedder = self.vectors.embedder
-        number = model_id(embedder.name) if embedder is not None else -1
-        row = await self._database.fetchrow(self._backlog, self._tenant, number, repeat=Repeat.READ)
+        both = self.vectors, None if self.documents is None else self.documents.vectors
+        numbers = [-1 if each is None or each.embedder is None else model_id(each.embedder.name) for each in both]
+        row = await self._database.fetchrow(self._backlog, self._tenant, *numbers, repeat=Repeat.READ)
         assert row is not None  # a SELECT without FROM always has a row
         return Backlog(words=row["words"], vectors=row["vectors"])
 
     @apart
-    async def embed_query(self, query: str) -> QueryVector | None:
+    async def embed_query(self, query: str, vectors: Vectors | None = None) -> QueryVector | None:
         """The query's vector; None without an embedder, or where the text has no known token.
+
+        Args:
+            vectors: that it is compared with; None for those of everything.
 
         Raises:
             EmbeddingError: the embedder failed, or gave no answer in time.
         """
-        return await self.vectors.embed_query(query)
+        return await (vectors or self.vectors).embed_query(query)
 
     async def read(
         self,
@@ -316,6 +324,7 @@ class Passages:
         asked_for: Sequence[str] = (),
         names: Iterable[str] = (),
         wanted: Wanted | None = None,
+        vectors: Vectors | None = None,
     ) -> Reading:
         """What the index knows of a question, in one statement, which may answer it too.
 
@@ -324,10 +333,11 @@ class Passages:
             names: of those who speak, where they are known.
             wanted: which candidates to give at once, if the tenant has few passages, nothing waits for the index,
                 and nobody who speaks is asked for.
+            vectors: that the search is going to compare; None for those of everything.
         """
         from memory_plugin.embedding import vector_text
 
-        own, few = self.vectors.searched, FEW if wanted is not None else -1
+        own, few = (vectors or self.vectors).searched, FEW if wanted is not None else -1
         wanted = wanted or _NOTHING
         vector = wanted.vector
         header, *rows = await self._database.fetch(

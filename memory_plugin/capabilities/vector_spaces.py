@@ -11,12 +11,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from memory_plugin.capabilities import vector_sql as sql
 from memory_plugin.capabilities.vectors import Space, Vectors, model_id
 from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import DatabaseError, InvalidInputError, MemoryPluginError, NotFoundError
+from memory_plugin.types import HIT_KINDS, HitKind
+
+if TYPE_CHECKING:
+    from memory_plugin.capabilities.passages import Passages
 
 logger = logging.getLogger("memory_plugin")
 
@@ -38,16 +42,18 @@ class EmbeddingSpace:
 
     Attributes:
         name: of the model.
+        kind: what it is for, "reference" for documents alone; None for everything.
         state: `ready` from the moment all passages had their vectors; `retired` ones get no new vectors.
         passages: how many have a vector, of `of_all`.
         vectors: how many there are: a store item with several indexed fields has one for each.
         waiting: passages queued for their vector, the refused ones among them.
         refused: passages whose text the model failed on; they are tried again later.
         index: of its HNSW index.
-        is_own: whether it is that of the model this store uses.
+        is_own: whether it is that of a model this store uses.
     """
 
     name: str
+    kind: HitKind | None
     dims: int
     state: SpaceState
     passages: int
@@ -66,7 +72,7 @@ class EmbeddingSpace:
 class Progress:
     """How far the building of a space, or of its index, is: `done` of `total`, 0 while that is not known."""
 
-    step: Literal["vectors", "index"]
+    step: Literal["vectors", "documents", "index"]
     done: int
     total: int
 
@@ -75,35 +81,40 @@ class VectorSpaces:
     """Lists, builds, retires and drops the spaces of one tenant.
 
     Args:
-        vectors: those of the store.
+        passages: whose vectors they are.
         index_from: vectors from which on a space gets an index by itself; 0 is never.
     """
 
-    def __init__(self, database: Database, *, tenant: str, vectors: Vectors, index_from: int = INDEX_FROM) -> None:
+    def __init__(self, database: Database, *, tenant: str, passages: Passages, index_from: int = INDEX_FROM) -> None:
         self._database = database
         self._tenant = tenant
-        self._vectors = vectors
+        self._vectors = passages.vectors
+        self._documents = passages.documents
         self._index_from = index_from
         self.last_error: MemoryPluginError | None = None
         """Why the last index could not be made; None when it could."""
 
     async def list(self) -> list[EmbeddingSpace]:
         """Every space, those being built first, then the newest."""
-        embedder = self._vectors.embedder
-        own = embedder.name if embedder is not None else None
-        return [await self._described(row, own) for row in await self._vectors.rows()]
+        return [await self._described(row) for row in await self._vectors.rows()]
 
-    async def _described(self, row: Record, own: str | None) -> EmbeddingSpace:
+    def _own_names(self) -> set[str]:
+        """The names of the models that the store uses."""
+        used = [self._vectors] if self._documents is None else [self._vectors, self._documents.vectors]
+        return {vectors.embedder.name for vectors in used if vectors.embedder is not None}
+
+    async def _described(self, row: Record) -> EmbeddingSpace:
         state: SpaceState = "ready" if row["ready_at"] is not None else "building"
         return EmbeddingSpace(
             name=row["name"],
+            kind=None if row["kind"] is None else HIT_KINDS[row["kind"] - 1],
             dims=row["dims"],
             state="retired" if row["retired_at"] is not None else state,
             index=await self._index_state(row["number"]),
             created_at=row["created_at"],
             ready_at=row["ready_at"],
             retired_at=row["retired_at"],
-            is_own=row["name"] == own,
+            is_own=row["name"] in self._own_names(),
             **await self._counts(row["number"]),
         )
 
@@ -152,6 +163,24 @@ class VectorSpaces:
         (space,) = [space for space in await self.list() if space.name == embedder.name]
         return space
 
+    async def build_documents(self, *, progress: Callable[[Progress], None] | None = None) -> EmbeddingSpace | None:
+        """Complete the space of the model for documents alone; None where there is no such model, or nothing for it.
+
+        Args:
+            progress: called after every batch.
+
+        Raises:
+            EmbeddingError: the embedder failed; try again to go on.
+        """
+        if self._documents is None or (embedder := self._documents.vectors.embedder) is None:
+            return None
+        while await self._documents.fill_some():
+            if progress is not None:
+                counts = await self._counts(model_id(embedder.name))
+                progress(Progress("documents", counts["passages"], counts["of_all"]))
+        await self.tend(progress)
+        return next((space for space in await self.list() if space.name == embedder.name), None)
+
     async def retire(self, name: str) -> None:
         """Make no more vectors of this model; those that are there stay until `drop`.
 
@@ -162,7 +191,9 @@ class VectorSpaces:
             InvalidInputError: it is the one that this store uses.
         """
         number = await self._other(name)
-        await self._database.fetchval(self._database.sql(sql.RETIRE), self._tenant, number, repeat=Repeat.IDEMPOTENT)
+        await self._database.fetchval(
+            self._database.sql(sql.RETIRE), self._tenant, number, None, repeat=Repeat.IDEMPOTENT
+        )
 
     async def drop(self, name: str) -> int:
         """Delete a space with its vectors and its index; how many vectors there were.
@@ -187,11 +218,8 @@ class VectorSpaces:
 
     async def _other(self, name: str) -> int:
         """The number of a space that is not the own one."""
-        embedder = self._vectors.embedder
-        if embedder is not None and name == embedder.name:
-            raise InvalidInputError(
-                f"{name!r} is the model that this store uses: open the store with another one first."
-            )
+        if name in self._own_names():
+            raise InvalidInputError(f"{name!r} is a model that this store uses: open the store with another one first.")
         if all(row["name"] != name for row in await self._vectors.rows()):
             raise NotFoundError(
                 f"There are no vectors of a model {name!r}: `memory-plugin reindex --dry-run` lists them."
@@ -201,11 +229,13 @@ class VectorSpaces:
     # -- the index of a large space
 
     async def tend(self, progress: Callable[[Progress], None] | None = None) -> bool:
-        """Make the index of the own space where it has grown large enough; whether one was made.
+        """Make the index of an own space where it has grown large enough; whether one was made.
 
         What goes wrong is kept in `last_error`: searches do without it.
         """
-        return await self._tend(self._vectors, progress)
+        made = await self._tend(self._vectors, progress)
+        documents = None if self._documents is None else await self._documents.for_search()
+        return made if documents is None else await self._tend(documents, progress) or made
 
     async def _tend(self, vectors: Vectors, progress: Callable[[Progress], None] | None) -> bool:
         own = await vectors.own_space()
@@ -224,7 +254,8 @@ class VectorSpaces:
             self.last_error = error
             return False
         self.last_error = None
-        self._vectors.look_again()
+        for used in (self._vectors, vectors):
+            used.look_again()
         return True
 
     async def _make_index(self, space: Space, progress: Callable[[Progress], None] | None) -> None:

@@ -6,24 +6,29 @@ import hashlib
 
 # $2 is the number of the space whose index is asked for, $3 the name of the index
 SPACES = """
-SELECT m.name, m.model_id AS number, m.dims, m.spec, m.created_at, m.ready_at, m.retired_at,
+SELECT m.name, m.model_id AS number, m.dims, m.spec, m.kind, m.created_at, m.ready_at, m.retired_at,
        CASE WHEN m.model_id = $2::text::integer
             THEN (SELECT i.indisvalid FROM pg_index i WHERE i.indexrelid = to_regclass($3)) END AS indexed
 FROM {s}.embedding_models m
 WHERE m.tenant_id = $1 ORDER BY m.ready_at DESC NULLS FIRST, m.created_at DESC
 """
 
-# The first space of an empty tenant has all its vectors. A row that is there stays, unless it was retired.
+# A space for all kinds has what one for a single kind needs.
 KNOWN = """
-SELECT dims, ready_at FROM {s}.embedding_models WHERE tenant_id = $1 AND model_id = $2 AND retired_at IS NULL
+SELECT dims, ready_at FROM {s}.embedding_models
+WHERE tenant_id = $1 AND model_id = $2 AND retired_at IS NULL AND (kind IS NULL OR kind = $3::text::smallint)
 """
 
+# The first space of an empty tenant has all its vectors. A row that is there stays, unless it was retired, or was for
+# one kind and is to be for all.
 REGISTER = """
 WITH made AS (
-    INSERT INTO {s}.embedding_models AS m (tenant_id, model_id, name, dims, spec, ready_at)
-    SELECT $1, $2, $3, $4, $5, CASE WHEN NOT EXISTS (SELECT FROM {s}.passages WHERE tenant_id = $1) THEN now() END
-    ON CONFLICT (tenant_id, model_id) DO UPDATE SET retired_at = NULL, ready_at = NULL
-    WHERE m.retired_at IS NOT NULL
+    INSERT INTO {s}.embedding_models AS m (tenant_id, model_id, name, dims, spec, kind, ready_at)
+    SELECT $1, $2, $3, $4, $5, k.kind, CASE WHEN NOT EXISTS (
+        SELECT FROM {s}.passages p WHERE p.tenant_id = $1 AND (k.kind IS NULL OR p.kind = k.kind)) THEN now() END
+    FROM (SELECT $6::text::smallint) AS k (kind)
+    ON CONFLICT (tenant_id, model_id) DO UPDATE SET retired_at = NULL, ready_at = NULL, kind = excluded.kind
+    WHERE m.retired_at IS NOT NULL OR (m.kind IS NOT NULL AND excluded.kind IS NULL)
     RETURNING dims, ready_at
 )
 SELECT dims, ready_at FROM made
@@ -38,7 +43,7 @@ READY = "SELECT ready_at IS NOT NULL FROM {s}.embedding_models WHERE tenant_id =
 SEED = """
 WITH missing AS (
     SELECT p.id FROM {s}.passages p
-    WHERE p.tenant_id = $1
+    WHERE p.tenant_id = $1 AND ($4::text IS NULL OR p.kind = $4::text::smallint)
       AND NOT EXISTS (SELECT FROM {s}.embeddings e
                       WHERE e.tenant_id = $1 AND e.model_id = $2 AND e.passage_id = p.id)
       AND NOT EXISTS (SELECT FROM {s}.embedding_queue q
@@ -100,7 +105,8 @@ WHERE tenant_id = $1 AND model_id = $2 AND passage_id = $3
 RETIRE = """
 WITH retired AS (
     UPDATE {s}.embedding_models SET retired_at = now()
-    WHERE tenant_id = $1 AND model_id = $2 AND retired_at IS NULL RETURNING model_id
+    WHERE tenant_id = $1 AND model_id = $2 AND retired_at IS NULL
+      AND ($3::text IS NULL OR kind = $3::text::smallint) RETURNING model_id
 ), gone AS (
     DELETE FROM {s}.embedding_queue WHERE tenant_id = $1 AND model_id IN (SELECT model_id FROM retired)
 )
@@ -119,7 +125,14 @@ SELECT (SELECT count(DISTINCT passage_id) FROM {s}.embeddings WHERE tenant_id = 
        (SELECT count(*) FROM {s}.embedding_queue WHERE tenant_id = $1 AND model_id = $2) AS waiting,
        (SELECT count(*) FROM {s}.embedding_queue
         WHERE tenant_id = $1 AND model_id = $2 AND attempts > 0) AS refused,
-       (SELECT count(*) FROM {s}.passages WHERE tenant_id = $1) AS of_all
+       (SELECT count(*) FROM {s}.passages p JOIN {s}.embedding_models m
+            ON m.tenant_id = $1 AND m.model_id = $2 AND (m.kind IS NULL OR m.kind = p.kind)
+        WHERE p.tenant_id = $1) AS of_all
+"""
+
+# As `index_queued` keeps it: how many passages of a kind a tenant has.
+OF_KIND = """
+SELECT coalesce((SELECT passages FROM {s}.corpus_statistics WHERE tenant_id = $1 AND kind = $2::text::smallint), 0)
 """
 
 AT_LEAST = """

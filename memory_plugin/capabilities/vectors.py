@@ -73,6 +73,7 @@ class Vectors:
 
     Args:
         embedder: the model to use; None leaves all to the words.
+        kind: of the passages that it is for; None for all.
         query_seconds: how long a search waits for the vector of its query.
         guards: of the embedders by name, shared with other tenants: what hangs is found out once.
     """
@@ -83,11 +84,13 @@ class Vectors:
         *,
         tenant: str,
         embedder: Embedder | None,
+        kind: int | None = None,
         query_seconds: float | None = None,
         guards: dict[str, Guard] | None = None,
     ) -> None:
         self._database = database
         self._tenant = tenant
+        self._kind = None if kind is None else str(kind)
         self._query_seconds = query_seconds
         self._guards: dict[str, Guard] = {} if guards is None else guards
         self._own = embedder
@@ -125,7 +128,7 @@ class Vectors:
     async def _register(self, guard: Guard) -> Space:
         dims, number, database = await guard.width(), model_id(guard.name), self._database
         # most processes find it known: they write nothing, and so may use a database that is read-only
-        row = await database.fetchrow(database.sql(sql.KNOWN), self._tenant, number, repeat=Repeat.READ)
+        row = await database.fetchrow(database.sql(sql.KNOWN), self._tenant, number, self._kind, repeat=Repeat.READ)
         if row is None:
             row = await database.fetchrow(
                 database.sql(sql.REGISTER),
@@ -134,6 +137,7 @@ class Vectors:
                 guard.name,
                 dims,
                 getattr(guard.embedder, "spec", None),
+                self._kind,
                 repeat=Repeat.IDEMPOTENT,
             )
         if row is not None and row["dims"] != dims:
@@ -176,10 +180,21 @@ class Vectors:
         for row in rows:
             if row["number"] == own.number:
                 self._space = replace(own, is_ready=row["ready_at"] is not None, is_indexed=bool(row["indexed"]))
-        if self._space is not None and not self._space.is_ready:
-            usable = (row for row in rows if row["ready_at"] is not None and row["retired_at"] is None)
+        if self._kind is None and self._space is not None and not self._space.is_ready:
+            usable = (row for row in rows if _is_complete(row) and row["kind"] is None)
             self._before = next(filter(None, map(self._opened, usable)), None)
         self._looked_at = time.monotonic()
+
+    async def is_complete(self) -> bool:
+        """Whether the own space is there with all its vectors; asking for it makes nothing known to the tenant."""
+        if self._own is None:
+            return False
+        if self._space is None or time.monotonic() - self._looked_at > LOOK_AGAIN:
+            number = model_id(self._own.name)
+            if not any(row["number"] == number and _is_complete(row) for row in await self.rows()):
+                return False
+        found = await self._search_space()
+        return found is not None and found[0].is_ready
 
     async def rows(self) -> list[Record]:
         """The spaces of the tenant as they are stored; of the own one, whether it has an index that can be used."""
@@ -303,7 +318,7 @@ class Vectors:
         """Queue what was there before the space was; how many passages that were."""
         return int(
             await self._database.fetchval(
-                self._database.sql(sql.SEED), self._tenant, space.number, most, repeat=Repeat.IDEMPOTENT
+                self._database.sql(sql.SEED), self._tenant, space.number, most, self._kind, repeat=Repeat.IDEMPOTENT
             )
         )
 
@@ -426,6 +441,11 @@ class Vectors:
     def look_again(self) -> None:
         """Read with the next search which spaces there are, and whether they have an index."""
         self._looked_at = 0.0
+
+
+def _is_complete(row: Record) -> bool:
+    """Whether every passage that the space of a row is for has its vector, and new ones get theirs."""
+    return row["ready_at"] is not None and row["retired_at"] is None
 
 
 def texts_of(content: str, ends: str | None) -> list[str]:

@@ -14,7 +14,7 @@ from memory_plugin.cli.output import Column, Output, counted
 from memory_plugin.cli.session import session_of
 
 if TYPE_CHECKING:
-    from memory_plugin.capabilities.vector_spaces import EmbeddingSpace
+    from memory_plugin.capabilities.vector_spaces import EmbeddingSpace, Progress
     from memory_plugin.core import MemoryCore
 
 app = typer.Typer(rich_markup_mode=None)
@@ -101,11 +101,16 @@ async def _vectors(
 ) -> None:
     if embeddings is None and core.embedder is None:
         return
-    steps = {"vectors": "Vectors", "index": "Index of the vectors"}
-    space = await core.spaces.build(embeddings, progress=lambda now: report(steps[now.step], now.done, now.total))
+    steps = {"vectors": "Vectors", "documents": "Vectors of documents", "index": "Index of the vectors"}
+
+    def step(now: Progress) -> None:
+        report(steps[now.step], now.done, now.total)
+
+    space = await core.spaces.build(embeddings, progress=step)
     done["model"] = space.name
+    await core.spaces.build_documents(progress=step)
     if retire_others:
-        others = [each for each in await core.spaces.list() if each.name != space.name and each.state != "retired"]
+        others = [each for each in await core.spaces.list() if not each.is_own and each.state != "retired"]
         for other in others:
             await core.spaces.retire(other.name)
         done["retired"] = [other.name for other in others]
@@ -157,6 +162,7 @@ def _show(output: Output, found: dict[str, Any]) -> None:
         return
     columns = [
         Column("model", least=12),
+        Column("for", fixed=True),
         Column("state", fixed=True),
         Column("vectors for", fixed=True, right=True),
         Column("waiting", fixed=True, right=True),
@@ -170,6 +176,7 @@ def _row(space: EmbeddingSpace) -> list[str]:
     state = f"{space.state}, in use" if space.is_own else space.state
     return [
         f"{space.name} ({space.dims})",
+        "documents" if space.kind == "reference" else "everything",
         state,
         f"{space.passages:,} of {space.of_all:,}",
         f"{space.waiting:,}",

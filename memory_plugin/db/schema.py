@@ -508,6 +508,12 @@ embedding_models = Table(
         comment="Since when every passage has its vector and searches use them; NULL while they are being made",
     ),
     Column("retired_at", _TIME, nullable=True, comment="Since when new passages get no vector of this model"),
+    Column(
+        "kind",
+        SmallInteger,
+        nullable=True,
+        comment="The kind of passages it is for; NULL where it is for all",
+    ),
     PrimaryKeyConstraint("tenant_id", "model_id", name="embedding_models_pkey"),
     Index("embedding_models_name_key", "tenant_id", "name", unique=True),
     comment="The vector spaces in use; vectors of two models are never compared",

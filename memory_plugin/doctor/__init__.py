@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from memory_plugin.doctor.configuration import check_variables, read_settings, shown
 from memory_plugin.doctor.contents import MOST_COUNTED, check_contents
-from memory_plugin.doctor.embedder import check_embedder, embedder_of
+from memory_plugin.doctor.embedder import check_embedders, embedders_of
 from memory_plugin.doctor.findings import Check, Diagnosis, Setting, Status
 from memory_plugin.doctor.indexes import check_indexes
 from memory_plugin.doctor.retention import check_retention
@@ -52,11 +52,11 @@ async def diagnose(settings: Settings, *, given: Mapping[str, str] | None = None
     found = Diagnosis(settings=read_settings(settings, given or {}))
     check_version(found)
     check_variables(found)
-    embedder, problem = embedder_of(settings)
+    embedders, problem = embedders_of(settings)
     try:
         async with opened(found, settings) as database:
             if await check_server(found, database):
-                await check_contents(found, database, settings, embedder)
+                await check_contents(found, database, settings, embedders)
                 await check_indexes(found, database)
                 await check_tables(found, database)
                 await check_retention(found, database, settings)
@@ -64,7 +64,12 @@ async def diagnose(settings: Settings, *, given: Mapping[str, str] | None = None
     except MemoryPluginError as error:
         found.add("database", "error", str(error))
     if problem is not None:
-        found.add("embedder", "error", str(problem), "Correct MEMORY_EMBEDDINGS, or set it to none.")
+        found.add(
+            "embedder",
+            "error",
+            str(problem),
+            "Correct MEMORY_EMBEDDINGS and MEMORY_DOCUMENT_EMBEDDINGS, or set them to none.",
+        )
     else:
-        await check_embedder(found, embedder, settings)
+        await check_embedders(found, embedders, settings)
     return found

@@ -9,7 +9,7 @@ from memory_plugin.doctor.findings import Diagnosis
 if TYPE_CHECKING:
     from memory_plugin.capabilities.vector_spaces import VectorSpaces
     from memory_plugin.db.database import Database
-    from memory_plugin.embedding import Embedder
+    from memory_plugin.embedding import Embedders
     from memory_plugin.settings import Settings
 
 MOST_COUNTED = 1_000_000
@@ -18,15 +18,22 @@ MOST_COUNTED = 1_000_000
 _COUNT = "(SELECT count(*) FROM (SELECT FROM {{s}}.{table} WHERE tenant_id = $1 LIMIT {most}) AS found) AS {table}"
 
 
-async def check_contents(found: Diagnosis, database: Database, settings: Settings, embedder: Embedder | None) -> None:
+async def check_contents(found: Diagnosis, database: Database, settings: Settings, embedders: Embedders) -> None:
     """Count the tenant's rows and what waits for the index."""
+    from memory_plugin.capabilities.document_vectors import document_vectors
     from memory_plugin.capabilities.passages import Passages
     from memory_plugin.capabilities.vector_spaces import VectorSpaces
 
     found.rows = await _count_rows(database, settings.tenant)
     at_least = "at least " if MOST_COUNTED in found.rows.values() else ""
     found.add("rows", "ok", f"{at_least}{sum(found.rows.values()):,} of the tenant {settings.tenant!r}")
-    passages = Passages(database, tenant=settings.tenant, language=settings.language, embedder=embedder)
+    passages = Passages(
+        database,
+        tenant=settings.tenant,
+        language=settings.language,
+        embedder=embedders.everything,
+        documents=document_vectors(database, embedders, tenant=settings.tenant),
+    )
     backlog = await passages.backlog()
     if backlog.words or backlog.vectors:
         found.add(
@@ -41,20 +48,22 @@ async def check_contents(found: Diagnosis, database: Database, settings: Setting
     if languages != passages.languages.setting:
         mine = ", ".join(languages)
         found.add("languages", "ok", f"{mine}: the tenant's own, whatever MEMORY_LANGUAGE says")
-    await _check_spaces(found, VectorSpaces(database, tenant=settings.tenant, vectors=passages.vectors), embedder)
+    await _check_spaces(found, VectorSpaces(database, tenant=settings.tenant, passages=passages), embedders)
 
 
-async def _check_spaces(found: Diagnosis, spaces: VectorSpaces, embedder: Embedder | None) -> None:
+async def _check_spaces(found: Diagnosis, spaces: VectorSpaces, embedders: Embedders) -> None:
     """The vectors of each model: how far they are, and whether a large space has its index."""
     from memory_plugin.capabilities.vector_spaces import INDEX_FROM
 
+    used = {each.name: each.dims for each in (embedders.everything, embedders.documents) if each is not None}
     for space in await spaces.list():
+        dims = used.get(space.name)
         detail = f"{space.name}: {space.state}, {space.passages:,} of {space.of_all:,} passages, index: {space.index}"
-        if embedder is not None and space.is_own and embedder.dims not in {None, space.dims}:
+        if dims not in {None, space.dims}:
             found.add(
                 "vectors",
                 "error",
-                f"Those of {space.name} in the store have {space.dims} dimensions, now it gives {embedder.dims}.",
+                f"Those of {space.name} in the store have {space.dims} dimensions, now it gives {dims}.",
                 "Use the model they were made with, or give the changed one another name.",
             )
         elif space.refused:

@@ -10,7 +10,7 @@ Nothing heavy is imported here: numpy, tokenizers and langchain load when they a
 from __future__ import annotations
 
 from memory_plugin.embedding.cache import QueryCache
-from memory_plugin.embedding.choose import resolve_embedder
+from memory_plugin.embedding.choose import DOCUMENTS_UP_TO, Embedders, resolve_embedder, resolve_embedders
 from memory_plugin.embedding.langchain_adapter import LangChainEmbedder
 from memory_plugin.embedding.names import strip_names
 from memory_plugin.embedding.packaged import MultilingualEmbedder, OnnxEmbedder
@@ -19,8 +19,10 @@ from memory_plugin.embedding.static import EMBEDDED_PACKAGES, StaticEmbedder
 from memory_plugin.embedding.vectors import vector_text
 
 __all__ = [
+    "DOCUMENTS_UP_TO",
     "EMBEDDED_PACKAGES",
     "Embedder",
+    "Embedders",
     "LangChainEmbedder",
     "MultilingualEmbedder",
     "OnnxEmbedder",
@@ -28,6 +30,7 @@ __all__ = [
     "StaticEmbedder",
     "Vector",
     "resolve_embedder",
+    "resolve_embedders",
     "strip_names",
     "vector_text",
 ]

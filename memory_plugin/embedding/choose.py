@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import TypeGuard
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeGuard
 
 from memory_plugin.embedding.langchain_adapter import LangChainEmbedder
 from memory_plugin.embedding.packaged import MultilingualEmbedder, OnnxEmbedder
@@ -38,6 +40,48 @@ def resolve_embedder(embeddings: object = None) -> Embedder | None:
     if _is_embedder(embeddings):
         return embeddings
     return LangChainEmbedder(embeddings)
+
+
+DOCUMENTS_UP_TO: Final = 20_000
+"""Passages of documents that a tenant may have for a model that nobody chose: at fifteen a second, as two cores read
+them, that is twenty minutes of work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedders:
+    """The models of a store.
+
+    Attributes:
+        everything: what every passage is embedded with; None for words alone.
+        documents: what passages of documents are embedded with beside that; None for no more.
+        documents_up_to: the passages of documents that a tenant may have for that; None for any number.
+    """
+
+    everything: Embedder | None
+    documents: Embedder | None = None
+    documents_up_to: int | None = None
+
+    def each(self, change: Callable[[Embedder | None], Embedder | None]) -> Embedders:
+        """The same with something between the store and the models."""
+        return Embedders(change(self.everything), change(self.documents), self.documents_up_to)
+
+
+def resolve_embedders(embeddings: object = None, documents: object = None) -> Embedders:
+    """The models for the `embeddings` and `document_embeddings` arguments of an open call.
+
+    Where nothing is said of either, and its packages are installed, `onnx` reads documents beside the offline
+    default: who chose a model gets no second one.
+
+    Raises ConfigurationError for what cannot be an embedder, UnsupportedError where a package is missing.
+    """
+    everything = resolve_embedder(embeddings)
+    if documents is None:
+        second = OnnxEmbedder() if embeddings is None and OnnxEmbedder.is_available() else None
+        return Embedders(everything, second if everything is not None else None, DOCUMENTS_UP_TO)
+    of_documents = resolve_embedder(documents)
+    if everything is None or of_documents is None or of_documents.name == everything.name:
+        return Embedders(everything)
+    return Embedders(everything, of_documents)
 
 
 def _named(name: str) -> Embedder | None:
