@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mcp.server import MCPServer
 from starlette.requests import Request
@@ -106,6 +106,7 @@ def http_app(
     Raises:
         ConfigurationError: there shall be measurements, and the package for them is not installed.
     """
+    from mcp_server.calls import Calls
     from mcp_server.guard import MCP_PATH, Guard, security_of, with_cors
     from mcp_server.request_log import RequestLog
     from mcp_server.rest.app import RestApp
@@ -133,7 +134,8 @@ def http_app(
         app.routes.extend(_metadata_routes(settings))
     if metrics is not None:
         app.routes.append(_metrics_route(metrics))
-    both = _beside(app, RestApp(access, settings, max_body=MAX_BODY))
+    calls = Calls(app, server._lowlevel_server, access)  # noqa: SLF001 - the library has no other word for it
+    both = _beside(calls, RestApp(access, settings, max_body=MAX_BODY))
     guarded = Guard(both, access, settings, oauth=oauth, metrics=metrics)
     return RequestLog(with_cors(guarded, settings.allow_origins), metrics)
 
@@ -191,6 +193,15 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def protocol() -> Any:
+    """What reads requests: the quick parser where it is installed."""
+    try:
+        from mcp_server.parsing import BoundedProtocol
+    except ImportError:
+        return "h11"
+    return BoundedProtocol
+
+
 async def serve_http(
     server: MCPServer[CoreAccess], access: CoreAccess, listening: socket.socket, settings: ServerSettings
 ) -> None:
@@ -203,6 +214,8 @@ async def serve_http(
         http_app(server, access, settings),
         log_config=None,
         access_log=False,
+        http=protocol(),
+        ws="none",  # nothing here speaks it
         server_header=False,
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=_GRACE,

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import uvicorn
 
 from mcp_server.access import CoreAccess
-from mcp_server.http import http_app
+from mcp_server.http import http_app, protocol
 from mcp_server.oauth import AccessTokens
 from mcp_server.server import build_server
 from mcp_server.settings import ServerSettings
@@ -87,7 +87,7 @@ def serving(
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     app = http_app(server, access, replace(settings, port=port), oauth=oauth)
-    runner = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on"))
+    runner = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", http=protocol()))
     ready, loops = threading.Event(), []
 
     async def serve() -> None:
