@@ -64,12 +64,19 @@ def add(
     remove_missing: Annotated[
         bool, typer.Option("--remove-missing", help="Remove documents whose files left the folders.")
     ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait/--no-wait", help="Index them now, or leave that to the next program that opens the store."),
+    ] = True,
 ) -> None:
     """Store documents, or the next version of those that changed.
 
     Folders are read with all below them; hidden files and unknown kinds are passed over there. What did
     not change is skipped, so that a run that was ended is taken up by running it again. When a file fails
     the others are stored all the same, and the exit code is 1. URLs need MEMORY_REFERENCE_URLS.
+
+    At the end the model for documents reads them, some fifteen passages a second: what it has not read yet
+    is found all the same.
     """
     session = session_of(context)
     adding = Adding()
@@ -88,7 +95,8 @@ def add(
                 executor=executor,
             )
         await adding.look_for_missing(core, paths, collection=collection, user_id=user, remove=remove_missing)
-        await session.index(core, seconds=None, doing="Indexing")
+        if wait:
+            await session.index(core, seconds=None, doing="Indexing")
 
     try:
         session.run(work)
