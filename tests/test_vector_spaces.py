@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from memory_plugin.capabilities.memory_values import MAX_PARTS, searchable, searchable_ends
+from memory_plugin.capabilities.memory_values import MAX_PARTS, searchable, searchable_ends, texts_of
 from memory_plugin.capabilities.vector_spaces import Progress
-from memory_plugin.capabilities.vectors import FILL_CHARS, texts_of
+from memory_plugin.capabilities.vectors import FILL_CHARS
 from memory_plugin.cli import app
 from memory_plugin.core import MemoryCore
 from memory_plugin.errors import EmbeddingError, InvalidInputError, NotFoundError

@@ -8,7 +8,7 @@ import hashlib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 from uuid import UUID
 
@@ -132,6 +132,14 @@ def searchable_ends(texts: Sequence[str]) -> list[int] | None:
     ends = list(accumulate(len(text) + 1 for text in visible))
     kept = [end for end in ends[: MAX_PARTS - 1] if end < min(MAX_TEXT, ends[-1])]
     return [*kept, min(MAX_TEXT, ends[-1] - 1)]
+
+
+def texts_of(content: str, ends: str | None) -> list[str]:
+    """The texts of a passage that have a vector each: all of it, or what lies between the ends of its fields."""
+    if ends is None:
+        return [content]
+    places = [int(place) for place in ends.strip("[]").split(",")]
+    return [content[start:end].strip() for start, end in pairwise([0, *places])]
 
 
 def item_uuid(value: UUID | str) -> UUID:

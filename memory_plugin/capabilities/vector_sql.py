@@ -64,6 +64,13 @@ WHERE tenant_id = $1 AND model_id = $2 AND ready_at IS NULL
 RETURNING true
 """
 
+ENDS = """
+SELECT (SELECT passage_id FROM {s}.embedding_queue WHERE tenant_id = $1 AND model_id = $2
+        ORDER BY passage_id LIMIT 1) AS first,
+       (SELECT passage_id FROM {s}.embedding_queue WHERE tenant_id = $1 AND model_id = $2
+        ORDER BY passage_id DESC LIMIT 1) AS last
+"""
+
 # the texts of a store item lie one after the other in its content: `ends` says where each is over
 WAITING = """
 SELECT q.passage_id, m.index_fields ->> 'ends' AS ends,

@@ -12,11 +12,13 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate
+from random import randrange
 from typing import TYPE_CHECKING, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from memory_plugin.capabilities import vector_sql as sql
+from memory_plugin.capabilities.memory_values import texts_of
 from memory_plugin.db.database import Database, Record, Repeat
 from memory_plugin.errors import EmbeddingError, MemoryPluginError
 
@@ -268,7 +270,7 @@ class Vectors:
             return 0
         space, guard = own
         if space.is_ready:
-            return await self._fill_batch(space, guard, seconds=seconds)
+            return await self._fill_batch(space, guard, scattered=not guard.at_once, seconds=seconds)
         await self._look(space)
         if self._before is not None and (
             done := await self._fill_batch(self._before, self._guards[self._before.name], seconds=seconds)
@@ -337,14 +339,13 @@ class Vectors:
     async def _fill_batch(
         self, space: Space, guard: Guard, *, scattered: bool = False, seconds: float | None = None
     ) -> int:
-        start = uuid4() if scattered else _FIRST  # processes that build one space together begin at different places
-        waiting = self._database.sql(sql.WAITING)
-        rows = await self._database.fetch(waiting, self._tenant, space.number, FILL_BATCH, start, repeat=Repeat.READ)
-        if not rows and scattered:
-            rows = await self._database.fetch(
-                waiting, self._tenant, space.number, FILL_BATCH, _FIRST, repeat=Repeat.READ
-            )
-        if not rows:
+        database, statement = self._database, self._database.sql(sql.WAITING)
+
+        async def waiting(start: UUID) -> list[Record]:
+            return await database.fetch(statement, self._tenant, space.number, FILL_BATCH, start, repeat=Repeat.READ)
+
+        rows = await waiting(await self._somewhere(space)) if scattered else []
+        if not (rows := rows or await waiting(_FIRST)):
             return 0
         if not guard.at_once:
             ends = accumulate(len(row["text"]) for row in rows)
@@ -356,6 +357,15 @@ class Vectors:
                 raise
             await self._embed_apart(space, guard, rows)
         return len(rows)
+
+    async def _somewhere(self, space: Space) -> UUID:
+        """A place in the queue: processes that work it off together begin at different ones."""
+        queue = self._database.sql(sql.ENDS)
+        row = await self._database.fetchrow(queue, self._tenant, space.number, repeat=Repeat.READ)
+        if row is None or row["first"] is None:
+            return _FIRST
+        # ids of what was written at one time lie close together, among all that there could be
+        return UUID(int=row["first"].int + randrange(row["last"].int - row["first"].int + 1))  # noqa: S311 - no secret
 
     async def _embed(self, space: Space, guard: Guard, rows: Sequence[Record], seconds: float | None = None) -> None:
         parts = [
@@ -446,11 +456,3 @@ class Vectors:
 def _is_complete(row: Record) -> bool:
     """Whether every passage that the space of a row is for has its vector, and new ones get theirs."""
     return row["ready_at"] is not None and row["retired_at"] is None
-
-
-def texts_of(content: str, ends: str | None) -> list[str]:
-    """The texts of a passage that have a vector each: all of it, or what lies between the ends of its fields."""
-    if ends is None:
-        return [content]
-    places = [int(place) for place in ends.strip("[]").split(",")]
-    return [content[start:end].strip() for start, end in pairwise([0, *places])]

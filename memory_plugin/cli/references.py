@@ -66,7 +66,9 @@ def add(
     ] = False,
     wait: Annotated[
         bool,
-        typer.Option("--wait/--no-wait", help="Index them now, or leave that to the next program that opens the store."),
+        typer.Option(
+            "--wait/--no-wait", help="Index them now, or leave that to the next program that opens the store."
+        ),
     ] = True,
 ) -> None:
     """Store documents, or the next version of those that changed.
