@@ -157,6 +157,8 @@ def _version_of(scope: Scope) -> str | None:
             if name in told:
                 return None
             told[name] = value
+        elif name == b"mcp-session-id":
+            return None  # the library knows which there are, if it serves any
     version = _VERSIONS.get(told.get(b"mcp-protocol-version", b""))
     takes = (each.partition(b";")[0].strip() for each in told.get(b"accept", b"").split(b","))
     length = told.get(b"content-length", b"")
