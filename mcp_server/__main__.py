@@ -29,17 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(
                 "memory-mcp: waiting for an MCP client on standard input; --help shows how to connect one.\n"
             )
-    with asyncio.Runner(loop_factory=None if settings.check else _quick_loop) as runner:
-        return runner.run(_run(settings))
-
-
-def _quick_loop() -> asyncio.AbstractEventLoop:
-    """An event loop that costs a call some tenths of a millisecond less, where there is one for the system."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
+    return asyncio.run(_run(settings))
 
 
 def _set_up_logs(settings: ServerSettings) -> None:
