@@ -41,7 +41,7 @@ def label(text: str | None, characters: int = 200) -> str | None:
 
 def date(at: datetime | None) -> str | None:
     """A time as answers show it: ISO 8601 in UTC, to the second."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at is not None else None
+    return at.astimezone(UTC).isoformat()[:19] + "Z" if at is not None else None
 
 
 def facts(answer: Answer) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
+from mcp import MCPError
 from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
 from mcp.server.mcpserver import Resolve
 from mcp.server.mcpserver.context import Context
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError
@@ -18,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from mcp_server import about, answers
 from mcp_server.asking import EraseForGood, Me, Nearest, NearlyTheSame, agreed, may_erase, what_to_keep
+from mcp_server.caller import current_caller
 from mcp_server.render import DEFAULT_TOKENS, LARGEST_BUDGET, SMALLEST_BUDGET, result
 from mcp_server.results import (
     Added,
@@ -264,7 +267,7 @@ class OneSentenceTool(Tool):
         Each makes its own result, from the very model of its schema: there is nothing to convert or to check again.
         """
         try:
-            return await super().run(arguments, context)
+            return await (self._answer if self._needs_caller_alone else super().run)(arguments, context)
         except ToolError as error:
             cause = error.__cause__
             if isinstance(cause, ValidationError):
@@ -274,6 +277,27 @@ class OneSentenceTool(Tool):
             if isinstance(cause, ToolError):
                 raise ToolError(str(cause)) from cause
             raise
+
+    @cached_property
+    def _needs_caller_alone(self) -> bool:
+        """Whether nobody is ever asked anything before it runs."""
+        return {name: marker.fn for name, (marker, _) in self.resolved_params.items()} == {"caller": current_caller}
+
+    async def _answer(self, arguments: dict[str, Any], context: Context[Any, Any]) -> Any:
+        """What the library's `run` does, without the steps that are about questions: a tenth of a millisecond."""
+        failed = f"Error executing tool {self.name}"
+        try:
+            known = self.fn_metadata.validate_arguments(arguments)
+        except ValidationError as error:
+            raise ToolError(failed) from error
+        try:
+            return await self.fn(caller=await current_caller(context), **known)
+        except MCPError:
+            raise
+        except ToolError as error:
+            raise ToolError(failed) from error
+        except Exception as error:  # the border: what it was stays in the log
+            raise UnexpectedToolError(failed) from error
 
     def _explained(self, error: ValidationError) -> str:
         wrong = "; ".join(_what_is_wrong(one) for one in error.errors())
