@@ -18,7 +18,7 @@ class Indexes:
     async def indexed(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the public name
         """Wait until all that was written so far can be found by words and by meaning.
 
-        Documents, which are found by meaning before that, also have the vectors of the model for them.
+        The model for documents may still be reading them then: `spaces.build_documents` waits for that.
 
         Args:
             timeout: seconds to wait; None waits as long as it takes.
@@ -33,7 +33,5 @@ class Indexes:
             async with asyncio.timeout(timeout):
                 await self.passages.catch_up()
                 await self.passages.fill()
-                if self.passages.documents is not None:
-                    await self.passages.documents.fill()
                 return True
         return False

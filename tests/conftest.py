@@ -64,7 +64,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("MEMORY_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("MEMORY_DATA_DIR", str(tmp_path / "never-started"))
-    # it reads fifteen passages a second: tests of it ask for it
+    # it reads ten passages a second: tests of it ask for it
     monkeypatch.setenv("MEMORY_DOCUMENT_EMBEDDINGS", "none")
 
 

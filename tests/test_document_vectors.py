@@ -67,6 +67,11 @@ class Store:
     async def add(self, name: str, text: str) -> Any:
         return await self.core.references.add(text=text, source=f"{name}.md", media_type="text/markdown")
 
+    async def read(self) -> None:
+        """Wait until both models have read everything."""
+        await self.core.indexed()
+        await self.core.spaces.build_documents()
+
     async def found_by(self, query: str) -> str:
         """Which model's vector a search for documents uses: the quick one is asked where the other cannot be used."""
         self.quick.asked, self.slow.asked = [], []
@@ -94,7 +99,7 @@ async def filled(store: Store) -> Store:
     await store.add("kiln", "# Kiln\n\nA kiln is fired twice.")
     await store.add("dog", "# Dog\n\nA dog is walked twice.")
     await store.core.remember("The dog is called Rex", user_id="u")
-    await store.core.indexed()
+    await store.read()
     return store
 
 
@@ -127,7 +132,7 @@ async def test_a_document_that_is_not_read_yet_is_found_by_the_meaning_that_the_
     assert await filled.found_by("rome") == "quick"
     assert hits[0].parts["meaning"] > 0
     filled.slow.gate.set()
-    await filled.core.indexed()
+    await filled.read()
     assert await filled.found_by("rome") == "slow"
 
 
@@ -162,7 +167,7 @@ async def test_another_tenant_has_vectors_of_documents_of_its_own(filled: Store)
     other = Store(filled.core.for_tenant("other"), filled.quick, filled.slow)
     assert await other.core.references.search("kiln") == []
     await other.add("glaze", "# Glaze\n\nGLAZE needs heat.")
-    await other.core.indexed()
+    await other.read()
     assert await other.found_by("glaze") == "slow"
     assert [space.passages for space in await other.core.spaces.list()] == [1, 1]
 
@@ -173,7 +178,7 @@ async def test_another_tenant_has_vectors_of_documents_of_its_own(filled: Store)
 async def test_facts_and_messages_are_not_read_by_the_model_for_documents(filled: Store) -> None:
     await filled.core.remember("A fact about dogs", user_id="u")
     await filled.core.conversations.append("t", [{"role": "user", "content": "dog, are you there?"}], user_id="u")
-    await filled.core.indexed()
+    await filled.read()
     assert [text for text in filled.slow.read if "twice" not in text] == []
     space = await filled.space()
     assert (space.kind, space.state, space.passages, space.of_all, space.waiting) == ("reference", "ready", 2, 2, 0)
@@ -181,7 +186,7 @@ async def test_facts_and_messages_are_not_read_by_the_model_for_documents(filled
 
 async def test_a_store_without_documents_never_asks_the_model_for_them(store: Store) -> None:
     await store.core.remember("A dog", user_id="u")
-    await store.core.indexed()
+    await store.read()
     assert await store.core.references.search("dog") == []
     assert (store.slow.read, store.slow.asked, await store.space()) == ([], [], None)
 
@@ -201,13 +206,13 @@ async def test_too_many_documents_for_a_model_that_nobody_chose_are_searched_wit
     assert filled.core.passages.documents is not None
     filled.core.passages.documents._up_to = 2
     document = await filled.add("rome", "# Rome\n\nROME in one day.")
-    await filled.core.indexed()
+    await filled.read()
     space = await filled.space()
     assert (space.state, space.passages, space.waiting) == ("retired", 2, 0)
     assert await filled.found_by("kiln") == "quick"
     await filled.core.references.remove(document.id)
     read = len(filled.slow.read)
-    await filled.core.indexed()
+    await filled.read()
     assert await filled.found_by("kiln") == "slow"
     assert len(filled.slow.read) == read, "what was read once is not read again"
 
@@ -261,7 +266,7 @@ async def test_an_older_revision_takes_no_space_of_documents_for_one_of_everythi
     await database.close()
     quick, slow = Topics("quick", QUICK, at_once=True), Topics("slow", SLOW)
     async with MemoryCore.open(database_url, embeddings=quick, document_embeddings=slow) as core:
-        await core.indexed()
+        await core.spaces.build_documents()
         assert await Store(core, quick, slow).found_by("kiln") == "slow"
     assert (before, len(slow.read)) == (2, 1), "only what had no vector is read"
 

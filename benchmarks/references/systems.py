@@ -142,6 +142,7 @@ class _ours:  # noqa: N801 - makers are functions to whoever calls them
 
         await asyncio.gather(*(work() for _ in range(4)))
         await memory.indexed()
+        await memory.spaces.build_documents()
 
         async def rank(question: str) -> Sequence[str]:
             return _sources(await memory.references.search(question, limit=5 * DEPTH))

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from memory_plugin.cli import options
+from memory_plugin.cli.bars import Report, building, steps
 from memory_plugin.cli.options import examples
 from memory_plugin.cli.output import Column, Output, counted
 from memory_plugin.cli.session import session_of
 
 if TYPE_CHECKING:
-    from memory_plugin.capabilities.vector_spaces import EmbeddingSpace, Progress
+    from memory_plugin.capabilities.vector_spaces import EmbeddingSpace
     from memory_plugin.core import MemoryCore
 
 app = typer.Typer(rich_markup_mode=None)
-
-Report = Callable[[str, int, int], None]
-"""Takes what is being done, how far it is, and out of how many."""
 
 
 @app.command(
@@ -67,7 +63,7 @@ def reindex(
     async def work(core: MemoryCore) -> dict[str, Any]:
         done: dict[str, Any] = {}
         if not dry_run:
-            with _progress(session.output) as report:
+            with steps(session.output) as report:
                 if drop is not None:
                     done["dropped"] = await core.spaces.drop(drop)
                 else:
@@ -101,47 +97,14 @@ async def _vectors(
 ) -> None:
     if embeddings is None and core.embedder is None:
         return
-    steps = {"vectors": "Vectors", "documents": "Vectors of documents", "index": "Index of the vectors"}
-
-    def step(now: Progress) -> None:
-        report(steps[now.step], now.done, now.total)
-
-    space = await core.spaces.build(embeddings, progress=step)
+    space = await core.spaces.build(embeddings, progress=building(report))
     done["model"] = space.name
-    await core.spaces.build_documents(progress=step)
+    await core.spaces.build_documents(progress=building(report))
     if retire_others:
         others = [each for each in await core.spaces.list() if not each.is_own and each.state != "retired"]
         for other in others:
             await core.spaces.retire(other.name)
         done["retired"] = [other.name for other in others]
-
-
-@contextmanager
-def _progress(output: Output) -> Iterator[Report]:
-    """A bar, where a person watches."""
-    if not output.shows_progress:
-        yield lambda _doing, _done, _of: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=output.aside, transient=True) as bar:
-        task = bar.add_task("Looking", total=None)
-        doing = ""
-
-        def report(now: str, done: int, of: int) -> None:
-            nonlocal doing
-            if now != doing:
-                bar.reset(task, description=now)
-                doing = now
-            bar.update(task, completed=done, total=of or None)
-
-        yield report
 
 
 def _show(output: Output, found: dict[str, Any]) -> None:

@@ -109,6 +109,16 @@ class Session:
         except MemoryPluginError as error:
             self.output.warn(f"What has no vector yet is found by words alone: {error}")
 
+    async def read_documents(self, core: MemoryCore) -> None:
+        """Let the model for documents read what it has not; a failure is a warning, the model for everything has."""
+        from memory_plugin.cli.bars import building, steps
+
+        try:
+            with steps(self.output) as report:
+                await core.spaces.build_documents(progress=building(report))
+        except MemoryPluginError as error:
+            self.output.warn(f"Documents are searched with the vectors of words alone for now: {error}")
+
     def confirm(self, question: str, *, yes: bool) -> None:
         """Go on only when the person agrees, or agreed by `--yes`.
 

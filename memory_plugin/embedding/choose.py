@@ -43,8 +43,8 @@ def resolve_embedder(embeddings: object = None) -> Embedder | None:
 
 
 DOCUMENTS_UP_TO: Final = 20_000
-"""Passages of documents that a tenant may have for a model that nobody chose: at fifteen a second, as two cores read
-them, that is twenty minutes of work."""
+"""Passages of documents that a tenant may have for a model that nobody chose: at ten a second, as one core reads them,
+that is half an hour of work."""
 
 
 @dataclass(frozen=True, slots=True)
