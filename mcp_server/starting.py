@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from contextlib import suppress
 
 
 def begin() -> None:
@@ -27,11 +26,10 @@ def give_back() -> None:
 
     What is loaded by now stays too, and is not searched for garbage: that took 25 ms each time, out of some call.
     """
-    import ctypes
+    from memory_plugin.embedding.heap import give_back_freed
 
     gc.freeze()
-    with suppress(OSError, AttributeError, TypeError):  # what other C libraries than that of GNU answer
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back_freed()
 
 
 def _build_messages_when_they_come() -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from memory_plugin.embedding.cache import QueryCache
+from memory_plugin.embedding.heap import give_back_freed
 from memory_plugin.embedding.protocol import Vector
 from memory_plugin.embedding.texts import batched_texts, clean_text, reason_of
 from memory_plugin.errors import UnsupportedError
@@ -124,10 +125,11 @@ class OnnxEmbedder(PackagedEmbedder):
         folder = Path(next(iter(package.submodule_search_locations or ()))) if package is not None else Path()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors alone
-        # the rest of the machine belongs to those who wait; a thread that spins between two steps takes a core from them
+        # the other half belongs to those who wait, and a thread that spins between two steps takes a core from them
         options.intra_op_num_threads = max(1, (os.cpu_count() or 1) // 2)
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+        give_back_freed()
 
         def encode(texts: list[str], is_query: bool) -> Any:  # noqa: ARG001 - the same for queries
             codes = tokenizer.encode_batch(texts)
