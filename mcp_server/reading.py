@@ -8,6 +8,7 @@ here: it has a page of messages, not one text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -23,6 +24,9 @@ from memory_plugin.instruction_signs import reads_like_instruction
 if TYPE_CHECKING:
     from memory_plugin.capabilities.reference_reader import StoredChunk
     from memory_plugin.types import Citation, Hit, MemoryItem, Message, Source
+
+_MADE = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""A key that was made from the text, as it is written: known in a fifth of the time that reading it takes."""
 
 MEMORY = "memory://memory/"
 REFERENCE = "memory://reference/"
@@ -264,7 +268,7 @@ def origin(trust: str | None) -> str | None:
 
 def named(key: str | None) -> str | None:
     """The key of a memory where somebody chose it; the ones made from the text say nothing."""
-    if key is None:
+    if key is None or _MADE.fullmatch(key):
         return None
     try:
         UUID(key)

@@ -72,24 +72,29 @@ class RequestLog:
             seconds = time.perf_counter() - began
             if self._metrics is not None:
                 self._metrics.request(scope["method"], note.what, status, seconds)
-            method, what, who = _plain(scope["method"]), _plain(note.what), _plain(note.who)
-            logger.info(
-                "%s %s status=%d ms=%.1f bytes=%d who=%s",
-                method,
-                what,
-                status,
-                seconds * 1000,
-                size,
-                who,
-                extra={
-                    "http.request.method": method,
-                    "http.route": what,
-                    "http.response.status_code": status,
-                    "http.server.request.duration": round(seconds, 6),
-                    "http.response.body.size": size,
-                    "enduser.id": who,
-                },
-            )
+            if logger.isEnabledFor(logging.INFO):
+                _write(scope["method"], note, status, seconds, size)
+
+
+def _write(method: str, note: Note, status: int, seconds: float, size: int) -> None:
+    method, what, who = _plain(method), _plain(note.what), _plain(note.who)
+    logger.info(
+        "%s %s status=%d ms=%.1f bytes=%d who=%s",
+        method,
+        what,
+        status,
+        seconds * 1000,
+        size,
+        who,
+        extra={
+            "http.request.method": method,
+            "http.route": what,
+            "http.response.status_code": status,
+            "http.server.request.duration": round(seconds, 6),
+            "http.response.body.size": size,
+            "enduser.id": who,
+        },
+    )
 
 
 def _plain(text: str) -> str:
