@@ -53,6 +53,7 @@ environment:
                                                        passwords, because other users can see a command line
   MEMORY_DATA_DIR                                      where the embedded database keeps its data
   MEMORY_EMBEDDINGS                                    provider:model, or none to search by words alone
+  MEMORY_DOCUMENT_EMBEDDINGS                           none saves the 150 MB of the model that reads documents
   MEMORY_MCP_LOG_LEVEL, MEMORY_MCP_LOG_FORMAT          the same as --log-level, --log-format
   MEMORY_MCP_READ_ONLY, MEMORY_MCP_ADD_REFERENCES      the same as --read-only, --add-references (set to 1)
   MEMORY_MCP_TOKENS, MEMORY_MCP_PUBLIC_URL,            the same as --tokens (set to 1), --public-url,

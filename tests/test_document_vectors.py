@@ -24,6 +24,7 @@ from memory_plugin.embedding import (
     resolve_embedders,
 )
 from memory_plugin.errors import InvalidInputError
+from tests.counting import counted
 
 QUICK, SLOW = ("tea", "dog", "rome"), ("kiln", "dog", "glaze")
 
@@ -134,6 +135,13 @@ async def test_a_document_that_is_not_read_yet_is_found_by_the_meaning_that_the_
     filled.slow.gate.set()
     await filled.read()
     assert await filled.found_by("rome") == "slow"
+
+
+async def test_the_question_is_read_while_it_is_embedded_and_answered_in_two_statements_more(filled: Store) -> None:
+    await filled.core.references.search("kiln")
+    async with counted(filled.core.database) as statements:
+        await filled.core.references.search("the dog and the kiln")
+    assert len(statements) == 3, "the question, its candidates, their text"
 
 
 async def test_a_store_with_a_filter_uses_the_model_for_documents_too(filled: Store) -> None:

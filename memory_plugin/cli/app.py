@@ -52,6 +52,8 @@ Environment (the options above win over it):
   MEMORY_TENANT        whose rows are seen
   MEMORY_USER_ID       the user when a command names none
   MEMORY_EMBEDDINGS    onnx, multilingual, provider:model, or none to search by words alone
+  MEMORY_DOCUMENT_EMBEDDINGS
+                       the same for the second vector of documents, which is by onnx where neither is set
   NO_COLOR             print without colours
 
 Exit codes: 0 it is done, 1 it failed, 2 it was not understood, 130 it was interrupted.
