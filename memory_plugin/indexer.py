@@ -29,6 +29,10 @@ CALM = 2.0
 come in, all that there is goes into those."""
 
 
+READ_EVERY = 5.0
+"""Seconds between two looks for documents that others have added, and that nobody has read."""
+
+
 class Indexer:
     """Runs `catch_up` and `fill` after each `kick`; a failure is logged, and tried again later.
 
@@ -48,6 +52,7 @@ class Indexer:
         self._tending: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._busy_at = -CALM
+        self._read_at = -READ_EVERY
         self._reading_error: MemoryPluginError | None = None
         self.last_error: MemoryPluginError | None = None
         """Why the last run failed, None when it did not."""
@@ -77,7 +82,7 @@ class Indexer:
             self._hurried.clear()
             try:
                 if await self._passages.catch_up():
-                    self._busy_at = time.monotonic()
+                    self._busy_at, self._read_at = time.monotonic(), -READ_EVERY
                 await self._passages.fill()
                 self._tend()
                 self._read_documents()
@@ -104,7 +109,10 @@ class Indexer:
 
     def _read_documents(self) -> None:
         documents = self._passages.documents
-        if documents is not None and (self._reading is None or self._reading.done()):
+        if documents is None or time.monotonic() - self._read_at < READ_EVERY:
+            return
+        if self._reading is None or self._reading.done():
+            self._read_at = time.monotonic()
             self._reading = asyncio.get_running_loop().create_task(
                 self._read(documents), name="memory-plugin vectors of documents"
             )

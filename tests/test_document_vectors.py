@@ -164,6 +164,13 @@ async def test_where_the_model_for_documents_fails_the_other_one_answers(
     assert await filled.found_by("kiln twice") == "quick", "it is left alone for a while"
 
 
+async def test_a_model_of_another_width_leaves_the_search_to_the_other_one(filled: Store, database_url: str) -> None:
+    quick, wide = Topics("quick", QUICK, at_once=True), Topics("slow", [*SLOW, "more"])
+    wide.dims = 5
+    async with MemoryCore.open(database_url, embeddings=quick, document_embeddings=wide) as other:
+        assert await Store(other, quick, wide).found_by("kiln") == "quick"
+
+
 async def test_another_store_of_the_same_database_searches_what_was_read(filled: Store, database_url: str) -> None:
     quick, slow = Topics("quick", QUICK, at_once=True), Topics("slow", SLOW)
     async with MemoryCore.open(database_url, embeddings=quick, document_embeddings=slow) as other:

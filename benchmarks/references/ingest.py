@@ -106,10 +106,9 @@ async def load(server: Server, folder: Path, name: str, step: Step) -> Ingested:
         started = time.perf_counter()
         await memory.passages.fill()
         result.stages["embed and store vectors"] = time.perf_counter() - started
-        if memory.passages.documents is not None:
-            started = time.perf_counter()
-            if await memory.passages.documents.fill():
-                result.stages["the model for documents"] = time.perf_counter() - started
+        started = time.perf_counter()
+        if await memory.spaces.build_documents() is not None:
+            result.stages["the model for documents"] = time.perf_counter() - started
         result.chunks = await memory.database.fetchval("SELECT count(*) FROM memory.chunks")
     return result
 

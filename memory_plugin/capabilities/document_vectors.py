@@ -17,11 +17,11 @@ from memory_plugin.capabilities.passage_search import REFERENCE
 from memory_plugin.capabilities.vectors import LOOK_AGAIN, Vectors, model_id
 from memory_plugin.db.database import Database, Repeat
 from memory_plugin.db.joined import apart
+from memory_plugin.errors import EmbeddingError
 
 if TYPE_CHECKING:
     from memory_plugin.embedding import Embedder, Embedders
     from memory_plugin.embedding.guard import Guard
-    from memory_plugin.errors import EmbeddingError
 
 logger = logging.getLogger("memory_plugin")
 
@@ -84,15 +84,14 @@ class DocumentVectors:
 
     @apart
     async def for_search(self) -> Vectors | None:
-        """What to embed a question about documents with; None where the model for everything has to do.
-
-        Raises:
-            EmbeddingError: the model gives vectors of another width than those that are stored.
-        """
-        now = time.monotonic()
-        if now - self._looked_at > LOOK_AGAIN:
-            self._is_complete = await self.vectors.is_complete()
-            self._looked_at = now
+        """What to embed a question about documents with; None where the model for everything has to do."""
+        is_old = self._is_complete and self.vectors.searched is None
+        if is_old or time.monotonic() - self._looked_at > LOOK_AGAIN:
+            self._looked_at = time.monotonic()
+            try:
+                self._is_complete = await self.vectors.is_complete()
+            except EmbeddingError as error:
+                self.give_up(error)
         return self.vectors if self._is_complete else None
 
     def give_up(self, error: EmbeddingError) -> None:
@@ -101,23 +100,11 @@ class DocumentVectors:
         self._is_complete, self._looked_at = False, time.monotonic()
 
     @apart
-    async def fill(self) -> int:
-        """Give every passage of a document its vector; how many were done.
+    async def fill_some(self) -> int:
+        """Give a batch of passages of documents their vectors; how many, 0 when there is nothing to do.
 
         Raises:
             EmbeddingError: the embedder failed; what was done before stays done.
-        """
-        total = 0
-        while done := await self.fill_some():
-            total += done
-        return total
-
-    @apart
-    async def fill_some(self) -> int:
-        """One batch of them; 0 when there is nothing to do.
-
-        Raises:
-            EmbeddingError: the embedder failed.
         """
         async with self._alone:  # two at once would read the same passages
             if not await self._is_wanted():
