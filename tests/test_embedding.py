@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import math
+import os
 import re
 import subprocess
 import sys
@@ -837,6 +838,18 @@ async def test_a_packaged_model_finds_what_was_meant(spec: str, package: str) ->
     assert [math.hypot(*vector) for vector in (query, vectors[0], vectors[3])] == pytest.approx([1.0] * 3, abs=1e-4)
     assert embedder.dims == len(query) == 384
     assert vectors[1] == pytest.approx((await embedder.embed_documents([texts[1]]))[0], abs=0.02)
+
+
+@offline
+def test_the_model_for_documents_leaves_nothing_for_its_maker(tmp_path: Path) -> None:
+    """The library that runs it keeps what it is going to send in the user's cache."""
+    load = (
+        "import asyncio; from memory_plugin.embedding import OnnxEmbedder; asyncio.run(OnnxEmbedder().embed_query('a'))"
+    )
+    own = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | own
+    subprocess.run([sys.executable, "-c", load], env=environment, check=True, timeout=60)
+    assert list(tmp_path.rglob("*onnx*")) == []
 
 
 @pytest.mark.parametrize("spec", ["onnx", "multilingual"])

@@ -118,6 +118,9 @@ class OnnxEmbedder(PackagedEmbedder):
 
     def _load(self) -> _Encode:
         import numpy as np
+
+        # it tells its maker of every process that imports it, unless this is set before
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         tokenizer = word_pieces(self.TOKENS)
