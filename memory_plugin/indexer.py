@@ -24,7 +24,7 @@ TEND_EVERY = 60.0
 """Seconds between two looks at how large the vector spaces have grown."""
 
 
-CALM = 2.0
+CALM = 10.0
 """Seconds without anything new to index until documents are read by the model that takes its time: while many files
 come in, all that there is goes into those."""
 
