@@ -287,7 +287,12 @@ class MemoryCore(Carried, Conversing, Remembers, Indexes, ManyTenants, Transacts
             language=self.settings.language,
             embedder=self.embedder,
             documents=document_vectors(
-                self.database, self._embedders, tenant=self.tenant, query_seconds=seconds, guards=guards
+                self.database,
+                self._embedders,
+                tenant=self.tenant,
+                query_seconds=seconds,
+                guards=guards,
+                turn=self._shared.reading,
             ),
             query_seconds=seconds,
             guards=guards,

@@ -27,11 +27,13 @@ class Views:
     Attributes:
         threads: what checkpointers know of threads, of all tenants together, so that one limit holds for all.
         guards: what stands between the stores and their embedders, by name, so that all know which one hangs.
+        reading: held while documents of one of them are read by the model for documents, which takes its time.
     """
 
     def __init__(self) -> None:
         self.threads: OrderedDict[Any, Any] = OrderedDict()
         self.guards: dict[str, Guard] = {}
+        self.reading = asyncio.Lock()
         self._kept: OrderedDict[str, Any] = OrderedDict()
         self._indexers: WeakSet[Indexer] = WeakSet()
         self._stopping: set[asyncio.Task[None]] = set()

@@ -40,9 +40,11 @@ class Topics:
         self.read: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
+        self.begun = 0
         self.fails = False
 
     async def embed_documents(self, texts: Sequence[str]) -> list[list[float]]:
+        self.begun += not self.gate.is_set()
         await self.gate.wait()
         if self.fails:
             raise RuntimeError("the model is gone")
@@ -185,6 +187,20 @@ async def test_another_tenant_has_vectors_of_documents_of_its_own(filled: Store)
     await other.read()
     assert await other.found_by("glaze") == "slow"
     assert [space.passages for space in await other.core.spaces.list()] == [1, 1]
+
+
+async def test_the_documents_of_two_tenants_are_not_read_at_once(filled: Store) -> None:
+    other = Store(filled.core.for_tenant("other"), filled.quick, filled.slow)
+    filled.slow.gate.clear()
+    for store in (filled, other):
+        await store.add("glaze", f"GLAZE of {store.core.tenant}.")
+        await store.core.indexed()
+    reading = [asyncio.create_task(store.core.spaces.build_documents()) for store in (filled, other)]
+    await asyncio.sleep(0.2)
+    assert filled.slow.begun == 1
+    filled.slow.gate.set()
+    await asyncio.gather(*reading)
+    assert len([text for text in filled.slow.read if "GLAZE" in text]) == 2
 
 
 # ---------------------------------------------------------------- which passages it reads

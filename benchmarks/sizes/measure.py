@@ -134,7 +134,8 @@ async def _measure(
     server: Server, url: str, conversations: int, turns: int, seed: int, advance: Callable[[str, float], None]
 ) -> Measurement:
     found = Measurement(conversations * turns, conversations * turns)
-    async with Memory.open(url) as memory:
+    # when documents get their second vector is up to the background
+    async with Memory.open(url, document_embeddings=False) as memory:
         admin = await asyncpg.connect(url)
         try:
             await _fill(memory, found, conversations, turns, texts(seed), advance)

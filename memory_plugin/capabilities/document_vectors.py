@@ -33,6 +33,7 @@ def document_vectors(
     tenant: str,
     query_seconds: float | None = None,
     guards: dict[str, Guard] | None = None,
+    turn: asyncio.Lock | None = None,
 ) -> DocumentVectors | None:
     """Those of a tenant; None where documents get no vector beside that of everything."""
     if embedders.documents is None:
@@ -44,6 +45,7 @@ def document_vectors(
         up_to=embedders.documents_up_to,
         query_seconds=query_seconds,
         guards=guards,
+        turn=turn,
     )
 
 
@@ -55,6 +57,8 @@ class DocumentVectors:
         up_to: passages beyond which they get none, and those that are there are not searched; None for any number.
         query_seconds: how long a search waits for the vector of its query.
         guards: of the embedders, see `Vectors`.
+        turn: held while passages are read, by all tenants of the process: together they would take its threads, and
+            a tenant twice would read the same passages.
 
     Attributes:
         vectors: of passages of documents, and of questions about them.
@@ -69,6 +73,7 @@ class DocumentVectors:
         up_to: int | None = None,
         query_seconds: float | None = None,
         guards: dict[str, Guard] | None = None,
+        turn: asyncio.Lock | None = None,
     ) -> None:
         self.vectors = Vectors(
             database, tenant=tenant, embedder=embedder, kind=REFERENCE, query_seconds=query_seconds, guards=guards
@@ -77,7 +82,7 @@ class DocumentVectors:
         self._tenant = tenant
         self._embedder = embedder
         self._up_to = up_to
-        self._alone = asyncio.Lock()
+        self._turn = turn or asyncio.Lock()
         self._is_complete = False
         self._is_retired = False
         self._looked_at = -LOOK_AGAIN
@@ -106,7 +111,7 @@ class DocumentVectors:
         Raises:
             EmbeddingError: the embedder failed; what was done before stays done.
         """
-        async with self._alone:  # two at once would read the same passages
+        async with self._turn:
             if not await self._is_wanted():
                 return 0
             done = await self.vectors.fill_some()
