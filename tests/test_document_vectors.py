@@ -200,7 +200,10 @@ async def test_the_documents_of_two_tenants_are_not_read_at_once(filled: Store) 
         await store.add("glaze", f"GLAZE of {store.core.tenant}.")
         await store.core.indexed()
     reading = [asyncio.create_task(store.core.spaces.build_documents()) for store in (filled, other)]
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(30):
+        while not filled.slow.begun:  # noqa: ASYNC110 - what it waits for is counted
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)  # time for the other one
     assert filled.slow.begun == 1
     filled.slow.gate.set()
     await asyncio.gather(*reading)
@@ -228,7 +231,7 @@ async def test_a_store_without_documents_never_asks_the_model_for_them(store: St
 
 async def test_documents_are_read_in_the_background(store: Store) -> None:
     await store.add("kiln", "# Kiln\n\nA kiln is fired twice.")
-    for _ in range(200):
+    for _ in range(1000):
         if (space := await store.space()) is not None and space.state == "ready":
             break
         await asyncio.sleep(0.02)
