@@ -344,8 +344,9 @@ class Vectors:
         async def waiting(start: UUID) -> list[Record]:
             return await database.fetch(statement, self._tenant, space.number, FILL_BATCH, start, repeat=Repeat.READ)
 
-        rows = await waiting(await self._somewhere(space)) if scattered else []
-        if not (rows := rows or await waiting(_FIRST)):
+        if (start := await self._somewhere(space) if scattered else _FIRST) is None:
+            return 0
+        if not (rows := await waiting(start) or (await waiting(_FIRST) if start != _FIRST else [])):
             return 0
         if not guard.at_once:
             ends = accumulate(len(row["text"]) for row in rows)
@@ -358,12 +359,12 @@ class Vectors:
             await self._embed_apart(space, guard, rows)
         return len(rows)
 
-    async def _somewhere(self, space: Space) -> UUID:
-        """A place in the queue: processes that work it off together begin at different ones."""
+    async def _somewhere(self, space: Space) -> UUID | None:
+        """A place in the queue, None if it is empty: processes that work it off together begin at different ones."""
         queue = self._database.sql(sql.ENDS)
         row = await self._database.fetchrow(queue, self._tenant, space.number, repeat=Repeat.READ)
         if row is None or row["first"] is None:
-            return _FIRST
+            return None
         # ids of what was written at one time lie close together, among all that there could be
         return UUID(int=row["first"].int + randrange(row["last"].int - row["first"].int + 1))  # noqa: S311 - no secret
 
